@@ -1,0 +1,384 @@
+//! The configuration file: from TOML to values that cannot be wrong.
+//!
+//! The shape (unknown fields, types) is judged by serde; what the values mean is
+//! judged here, and every fault is reported in one go.
+
+use std::collections::HashSet;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::address::Address;
+use crate::error::Error;
+use crate::key::{self, Keys};
+use crate::protection::Protection;
+
+/// A configuration that can be served.
+pub struct Config {
+    /// Worker threads; `None` leaves it to the number of processors.
+    pub threads: Option<NonZeroUsize>,
+    /// The floor of every `psk` side.
+    pub protection: Protection,
+    /// The keys, when any side needs them.
+    pub keys: Option<Keys>,
+    /// How long a target may take to accept.
+    pub connect_timeout: Duration,
+    /// How long a peer may take to prove itself.
+    pub handshake_timeout: Duration,
+    /// How long open connections may go on after SIGTERM.
+    pub drain: Duration,
+    /// How many connections are served at once.
+    pub max_connections: usize,
+    /// What to serve; no two accept on the same address.
+    pub listeners: Vec<Listener>,
+}
+
+/// One listener and where its connections go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// For log lines.
+    pub name: String,
+    /// Where connections come in.
+    pub accept: Address,
+    /// What they speak.
+    pub accept_wire: WireKind,
+    /// Whether a PROXY header comes first.
+    pub accept_proxy_protocol: bool,
+    /// Where connections go.
+    pub target: Address,
+    /// What the target speaks.
+    pub target_wire: WireKind,
+    /// The PROXY header that the target gets first.
+    pub target_proxy_protocol: ProxyVersion,
+    /// Who may connect; `None` is everyone.
+    pub sources: Option<Vec<IpNet>>,
+}
+
+/// What one side of a connection speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WireKind {
+    /// The application's bytes as they are.
+    #[default]
+    Plain,
+    /// TLS-PSK, down to the floor that `protection` sets.
+    Psk,
+}
+
+/// Which PROXY header is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyVersion {
+    /// None at all.
+    #[default]
+    None,
+    /// The line of text.
+    V1,
+    /// The binary header.
+    V2,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    #[serde(default)]
+    protection: Protection,
+    threads: Option<usize>,
+    #[serde(default = "ten_thousand")]
+    connect_timeout_ms: u64,
+    #[serde(default = "ten_thousand")]
+    handshake_timeout_ms: u64,
+    #[serde(default = "ten")]
+    drain_seconds: u64,
+    #[serde(default = "default_connections")]
+    max_connections: usize,
+    psk: Option<RawPsk>,
+    #[serde(default)]
+    listener: Vec<RawListener>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPsk {
+    identity: String,
+    file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListener {
+    name: Option<String>,
+    accept: String,
+    #[serde(default)]
+    accept_wire: WireKind,
+    #[serde(default)]
+    accept_proxy_protocol: bool,
+    target: String,
+    #[serde(default)]
+    target_wire: WireKind,
+    #[serde(default)]
+    target_proxy_protocol: ProxyVersion,
+    sources: Option<Vec<String>>,
+}
+
+fn ten() -> u64 {
+    10
+}
+
+fn ten_thousand() -> u64 {
+    10_000
+}
+
+fn default_connections() -> usize {
+    4096
+}
+
+impl Config {
+    /// Reads and checks the file and the key file that it names.
+    ///
+    /// # Errors
+    /// With every fault that was found.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(|source| Error::ReadConfig { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|faults| Error::CheckConfig { path: path.to_owned(), faults })
+    }
+
+    fn parse(text: &str) -> Result<Self, Vec<String>> {
+        let raw: RawConfig = toml::from_str(text).map_err(|error| vec![in_one_line(text, &error)])?;
+        let mut faults = Vec::new();
+        let connect_timeout = milliseconds("connect_timeout_ms", raw.connect_timeout_ms, &mut faults);
+        let handshake_timeout = milliseconds("handshake_timeout_ms", raw.handshake_timeout_ms, &mut faults);
+        within("drain_seconds", raw.drain_seconds, 0, 86_400, &mut faults);
+        within("max_connections", raw.max_connections as u64, 1, 1_000_000, &mut faults);
+        if let Some(threads) = raw.threads {
+            within("threads", threads as u64, 1, 1024, &mut faults);
+        }
+        let keys = check_psk(raw.psk.as_ref(), &raw.listener, &mut faults);
+        let listeners = check_listeners(&raw.listener, &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self {
+            threads: raw.threads.and_then(NonZeroUsize::new),
+            protection: raw.protection,
+            keys,
+            connect_timeout,
+            handshake_timeout,
+            drain: Duration::from_secs(raw.drain_seconds),
+            max_connections: raw.max_connections,
+            listeners,
+        })
+    }
+}
+
+/// The parser draws the place of a fault over several lines; log lines and
+/// answers to a user have one.
+fn in_one_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', " ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
+    }
+}
+
+fn within(what: &str, value: u64, least: u64, most: u64, faults: &mut Vec<String>) {
+    if !(least..=most).contains(&value) {
+        faults.push(format!("{what}: is {value}, has to be {least} to {most}"));
+    }
+}
+
+fn milliseconds(what: &str, value: u64, faults: &mut Vec<String>) -> Duration {
+    within(what, value, 1, 600_000, faults);
+    Duration::from_millis(value)
+}
+
+fn check_psk(psk: Option<&RawPsk>, listeners: &[RawListener], faults: &mut Vec<String>) -> Option<Keys> {
+    let Some(psk) = psk else {
+        if listeners.iter().any(|listener| [listener.accept_wire, listener.target_wire].contains(&WireKind::Psk)) {
+            faults.push("psk: this table is needed, since a listener has a \"psk\" side".to_owned());
+        }
+        return None;
+    };
+    let before = faults.len();
+    if let Err(fault) = key::check_identity(&psk.identity) {
+        faults.push(format!("psk.identity: {fault}"));
+    }
+    if !psk.file.is_absolute() {
+        faults.push("psk.file: expected an absolute path".to_owned());
+    }
+    if faults.len() > before {
+        return None;
+    }
+    Keys::load(&psk.file, &psk.identity)
+        .map_err(|found| faults.extend(found.iter().map(|fault| format!("psk.file {}: {fault}", psk.file.display()))))
+        .ok()
+}
+
+fn check_listeners(raw: &[RawListener], faults: &mut Vec<String>) -> Vec<Listener> {
+    if raw.is_empty() {
+        faults.push("listener: at least one is needed".to_owned());
+    }
+    let mut listeners = Vec::new();
+    let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
+    for (number, raw) in raw.iter().enumerate() {
+        let mut found = Vec::new();
+        if let Some(listener) = check_listener(raw, number, &mut found) {
+            if !names.insert(listener.name.clone()) {
+                found.push(format!("name: another listener is called {:?}", listener.name));
+            }
+            if !addresses.insert(listener.accept.clone()) {
+                found.push(format!("accept: another listener has {}", listener.accept));
+            }
+            listeners.push(listener);
+        }
+        faults.extend(found.iter().map(|fault| format!("listener[{number}].{fault}")));
+    }
+    listeners
+}
+
+fn check_listener(raw: &RawListener, number: usize, faults: &mut Vec<String>) -> Option<Listener> {
+    let name = raw.name.clone().unwrap_or_else(|| number.to_string());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
+        faults.push("name: has to be 1 to 64 letters, digits, or one of - _ . :".to_owned());
+    }
+    let mut address = |what: &str, text: &str| {
+        text.parse::<Address>().map_err(|fault| faults.push(format!("{what}: {fault}, found {text:?}"))).ok()
+    };
+    let (accept, target) = (address("accept", &raw.accept), address("target", &raw.target));
+    let sources = check_sources(raw.sources.as_deref(), faults);
+    let (accept, target) = (accept?, target?);
+    if sources.is_some() && matches!(accept, Address::Unix(_)) && !raw.accept_proxy_protocol {
+        faults.push("sources: a unix socket knows no source, unless accept_proxy_protocol is true".to_owned());
+    }
+    Some(Listener {
+        name,
+        accept,
+        accept_wire: raw.accept_wire,
+        accept_proxy_protocol: raw.accept_proxy_protocol,
+        target,
+        target_wire: raw.target_wire,
+        target_proxy_protocol: raw.target_proxy_protocol,
+        sources,
+    })
+}
+
+fn check_sources(sources: Option<&[String]>, faults: &mut Vec<String>) -> Option<Vec<IpNet>> {
+    let sources = sources?;
+    if sources.is_empty() {
+        // Could be meant as nobody or as everybody, which must not be mixed up.
+        faults.push("sources: name at least one network, or leave it out to let everyone connect".to_owned());
+    }
+    let parse = |text: &String| match text.parse::<IpNet>() {
+        Ok(network) => Some(network),
+        Err(_) => match text.parse() {
+            Ok(address) => Some(IpNet::from(std::net::IpAddr::to_owned(&address))),
+            Err(_) => {
+                faults.push(format!("sources: expected a network such as 198.51.100.0/24, found {text:?}"));
+                None
+            }
+        },
+    };
+    Some(sources.iter().filter_map(parse).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "[[listener]]\naccept = \"127.0.0.1:5100\"\ntarget = \"10.0.0.9:5300\"\n";
+
+    fn faults(text: &str) -> Vec<String> {
+        Config::parse(text).err().unwrap_or_else(|| panic!("this was taken:\n{text}"))
+    }
+
+    #[test]
+    fn the_least_there_can_be_gets_the_defaults() {
+        let config = Config::parse(LEAST).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert_eq!(config.protection, Protection::Confidentiality);
+        assert_eq!(config.threads, None);
+        assert_eq!(config.connect_timeout, Duration::from_secs(10));
+        assert_eq!(config.handshake_timeout, Duration::from_secs(10));
+        assert_eq!(config.drain, Duration::from_secs(10));
+        assert_eq!(config.max_connections, 4096);
+        let listener = &config.listeners[0];
+        assert_eq!(listener.name, "0");
+        assert_eq!((listener.accept_wire, listener.target_wire), (WireKind::Plain, WireKind::Plain));
+        assert_eq!(listener.target_proxy_protocol, ProxyVersion::None);
+        assert!(!listener.accept_proxy_protocol && listener.sources.is_none());
+    }
+
+    #[test]
+    fn everything_that_can_be_set_is_read() {
+        let text = "threads = 2\nconnect_timeout_ms = 1\nhandshake_timeout_ms = 2\ndrain_seconds = 0\n\
+            max_connections = 3\nprotection = \"none\"\n[[listener]]\nname = \"a-1\"\naccept = \"/run/a\"\n\
+            accept_proxy_protocol = true\ntarget = \"[::1]:5\"\ntarget_proxy_protocol = \"v2\"\n\
+            sources = [\"198.51.100.0/24\", \"2001:db8::/32\", \"192.0.2.7\"]\n";
+        let config = Config::parse(text).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert_eq!(config.threads.map(NonZeroUsize::get), Some(2));
+        assert_eq!(config.drain, Duration::ZERO);
+        assert_eq!(config.protection, Protection::None);
+        let listener = &config.listeners[0];
+        assert_eq!(listener.accept, Address::Unix("/run/a".into()));
+        assert_eq!(listener.target_proxy_protocol, ProxyVersion::V2);
+        let sources: Vec<String> = listener.sources.iter().flatten().map(ToString::to_string).collect();
+        assert_eq!(sources, ["198.51.100.0/24", "2001:db8::/32", "192.0.2.7/32"]);
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        let text = "connect_timeout_ms = 0\nthreads = 0\nmax_connections = 0\n[psk]\nidentity = \"a b\"\nfile = \"psk\"\n\
+            [[listener]]\naccept = \"here:1\"\ntarget = \"10.0.0.9\"\nname = \"a\\nb\"\nsources = [\"x\", \"y\"]\n\
+            [[listener]]\naccept = \"127.0.0.1:1\"\ntarget = \"/run/a\"\nsources = []\n\
+            [[listener]]\naccept = \"127.0.0.1:1\"\ntarget = \"/run/a\"\nname = \"1\"\n";
+        let found = faults(text);
+        let expected = [
+            "connect_timeout_ms",
+            "max_connections",
+            "threads",
+            "psk.identity",
+            "psk.file",
+            "listener[0].name",
+            "listener[0].accept",
+            "listener[0].target",
+            "listener[0].sources",
+            "listener[0].sources",
+            "listener[1].sources",
+            "listener[2].name: another",
+            "listener[2].accept: another",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (fault, expected) in found.iter().zip(expected) {
+            assert!(fault.starts_with(expected), "{fault:?} is not about {expected}");
+        }
+    }
+
+    #[test]
+    fn refuses_each_of_these() {
+        let psk_side = LEAST.replace("target =", "target_wire = \"psk\"\ntarget =");
+        let table = [
+            ("", "at least one"),
+            ("colour = 1\n", "line 1: unknown field `colour`"),
+            (&format!("{LEAST}acept_wire = \"psk\"\n"), "line 4: unknown field `acept_wire`"),
+            (&format!("protection = \"some\"\n{LEAST}"), "unknown variant `some`"),
+            (&format!("{LEAST}accept_wire = \"tls\"\n"), "unknown variant `tls`"),
+            (&format!("{LEAST}target_proxy_protocol = \"v3\"\n"), "unknown variant `v3`"),
+            (&psk_side, "psk: this table is needed"),
+            (&format!("threads = -1\n{LEAST}"), "line 1"),
+            (&format!("{LEAST}{LEAST}"), "another listener has 127.0.0.1:5100"),
+            (&LEAST.replace("127.0.0.1:5100", "/run/a\"\nsources = [\"::/0\"]#"), "a unix socket knows no source"),
+            (&format!("{LEAST}[psk]\nidentity = \"a\"\nfile = \"/nowhere/psk\"\n"), "psk.file /nowhere/psk: No such"),
+            ("[[listener]]\n", "missing field `accept`"),
+            ("= =", "line 1"),
+        ];
+        for (text, expected) in table {
+            let found = faults(text).join("; ");
+            assert!(found.contains(expected), "{text:?} gave {found:?}, not {expected:?}");
+            assert!(!found.contains('\n'), "{found:?} has several lines");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The program `s2ds`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    s2ds::cli::run()
+}

@@ -1,0 +1,76 @@
+//! A configuration made ready to serve: one route for each listener.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::config::{Config, Listener};
+use crate::error::Error;
+use crate::tls::Contexts;
+
+/// Everything that one reading of the configuration gave.
+pub struct Service {
+    /// Worker threads; only looked at when the process starts.
+    pub threads: usize,
+    /// How many connections are served at once.
+    pub max_connections: usize,
+    /// How long open connections may go on after SIGTERM.
+    pub drain: Duration,
+    /// One for each listener.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// What becomes of the connections of one listener. A connection keeps the route
+/// that it began with, whatever is read later.
+pub struct Route {
+    /// The listener's own settings.
+    pub listener: Listener,
+    /// TLS, when any side of the configuration speaks it.
+    pub contexts: Option<Arc<Contexts>>,
+    /// How long the target may take to accept.
+    pub connect_timeout: Duration,
+    /// How long a peer may take to prove itself.
+    pub handshake_timeout: Duration,
+    target_is_plain: AtomicBool,
+}
+
+impl Service {
+    /// Reads the configuration and the keys, and sets TLS up.
+    ///
+    /// # Errors
+    /// When the configuration cannot be served.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let config = Config::load(path)?;
+        let contexts = config.keys.map(|keys| Contexts::new(config.protection, keys)).transpose()?.map(Arc::new);
+        let route = |listener| {
+            Arc::new(Route {
+                listener,
+                contexts: contexts.clone(),
+                connect_timeout: config.connect_timeout,
+                handshake_timeout: config.handshake_timeout,
+                target_is_plain: AtomicBool::new(false),
+            })
+        };
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            threads: config.threads.map_or_else(processors, usize::from),
+            max_connections: config.max_connections,
+            drain: config.drain,
+            routes: config.listeners.into_iter().map(route).collect(),
+        })
+    }
+}
+
+impl Route {
+    /// Whether the target was found to speak no TLS.
+    #[must_use]
+    pub fn target_is_plain(&self) -> bool {
+        self.target_is_plain.load(Ordering::Relaxed)
+    }
+
+    /// Spares the target further attempts.
+    pub fn remember_plain_target(&self) {
+        self.target_is_plain.store(true, Ordering::Relaxed);
+    }
+}

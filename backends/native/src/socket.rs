@@ -1,0 +1,236 @@
+//! One connected stream of the kernel, TCP or unix.
+//!
+//! A socket that is dropped without [`Socket::end_well`] resets its connection:
+//! whatever goes wrong with us, a peer never takes a broken stream for a whole
+//! one. (A unix socket has no reset; its peer sees an end of file, and an error
+//! on its next write.)
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::sys::socket::{self, MsgFlags, setsockopt, sockopt};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::address::Address;
+
+const KEEPALIVE_IDLE: u32 = 60;
+const KEEPALIVE_INTERVAL: u32 = 15;
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// A unix socket refuses at once when its backlog is full, where TCP waits.
+const BACKLOG_FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// A connected stream. Everything works on `&self`, so that one task may read,
+/// write, and watch for a reset.
+pub struct Socket {
+    stream: Stream,
+    ended_well: AtomicBool,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+macro_rules! on_stream {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match &$self.stream {
+            Stream::Tcp($stream) => $call,
+            Stream::Unix($stream) => $call,
+        }
+    };
+}
+
+impl Socket {
+    /// Takes a TCP connection, and sets it up for streams that may be small,
+    /// and may be silent for days.
+    ///
+    /// # Errors
+    /// When the peer has already gone.
+    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        setsockopt(&stream, sockopt::KeepAlive, &true)?;
+        setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE)?;
+        setsockopt(&stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL)?;
+        setsockopt(&stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+        Ok(Self { stream: Stream::Tcp(stream), ended_well: AtomicBool::new(false) })
+    }
+
+    /// Takes a connection over a unix socket.
+    #[must_use]
+    pub fn unix(stream: UnixStream) -> Self {
+        Self { stream: Stream::Unix(stream), ended_well: AtomicBool::new(false) }
+    }
+
+    /// Connects; the caller sets the deadline.
+    ///
+    /// # Errors
+    /// When nobody accepts there.
+    pub async fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => Self::tcp(TcpStream::connect(address).await?),
+            Address::Unix(path) => loop {
+                match UnixStream::connect(path).await {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        tokio::time::sleep(BACKLOG_FULL_PAUSE).await;
+                    }
+                    connected => return connected.map(Self::unix),
+                }
+            },
+        }
+    }
+
+    /// Both ends, source first; `None` for a unix socket.
+    #[must_use]
+    pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.peer_addr().ok().zip(stream.local_addr().ok()),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the connection broke.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        on_stream!(self, stream => stream.try_read(buffer))
+    }
+
+    /// Writes what there is room for.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the connection broke.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        on_stream!(self, stream => stream.try_write(bytes))
+    }
+
+    /// Ready when a read may give something.
+    ///
+    /// # Errors
+    /// When the runtime is shutting down.
+    pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, stream => stream.poll_read_ready(context))
+    }
+
+    /// Ready when a write may take something.
+    ///
+    /// # Errors
+    /// When the runtime is shutting down.
+    pub fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, stream => stream.poll_write_ready(context))
+    }
+
+    /// Waits until one of the interests may be met.
+    ///
+    /// # Errors
+    /// When the runtime is shutting down.
+    pub async fn ready(&self, interest: Interest) -> io::Result<()> {
+        on_stream!(self, stream => stream.ready(interest).await).map(drop)
+    }
+
+    /// Looks at the first bytes without taking them: waits until `enough` says
+    /// so of them, the buffer is full, or the peer sends no more.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub async fn peek(&self, buffer: &mut [u8], enough: impl Fn(&[u8]) -> bool) -> io::Result<usize> {
+        loop {
+            let ready = on_stream!(self, stream => stream.ready(Interest::READABLE).await)?;
+            let last = ready.is_read_closed();
+            let mut look = || {
+                let seen = socket::recv(self.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?;
+                // Too little: as good as nothing, so that the runtime waits for more.
+                let done = last || seen == 0 || seen == buffer.len() || enough(&buffer[..seen]);
+                if done { Ok(seen) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            };
+            match on_stream!(self, stream => stream.try_io(Interest::READABLE, &mut look)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                seen => return seen,
+            }
+        }
+    }
+
+    /// Takes bytes that were looked at before.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub async fn skip(&self, mut count: usize) -> io::Result<()> {
+        let mut buffer = [0; 256];
+        while count > 0 {
+            self.ready(Interest::READABLE).await?;
+            let room = count.min(buffer.len());
+            match self.try_read(&mut buffer[..room]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => count -= read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of it.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.ready(Interest::WRITABLE).await?;
+            match self.try_write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that we send no more; reading goes on.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn finish(&self) -> io::Result<()> {
+        Ok(socket::shutdown(self.as_fd().as_raw_fd(), socket::Shutdown::Write)?)
+    }
+
+    /// Waits until the connection breaks. Reading would tell as well, but not
+    /// while a slow receiver keeps us from reading, nor after an end of file.
+    pub async fn broken(&self) -> io::Error {
+        if let Err(error) = self.ready(Interest::ERROR).await {
+            return error;
+        }
+        match on_stream!(self, stream => stream.take_error()) {
+            Ok(Some(error)) | Err(error) => error,
+            // A read or write got to it first, and will report it.
+            Ok(None) => std::future::pending().await,
+        }
+    }
+
+    /// From here on the connection is closed, not reset, when it is dropped.
+    pub fn end_well(&self) {
+        self.ended_well.store(true, Ordering::Relaxed);
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        on_stream!(self, stream => stream.as_fd())
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Stream::Tcp(stream) = &self.stream
+            && !*self.ended_well.get_mut()
+        {
+            // Fails only on a connection that is gone, which is what we want.
+            drop(stream.set_zero_linger());
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! One TLS connection over a non-blocking socket.
+//!
+//! OpenSSL reads and writes through [`Transport`], which is where receiving
+//! and sending in larger batches would go.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{self, ErrorCode, SslStream};
+use tokio::io::Interest;
+
+use super::{Contexts, Side};
+use crate::socket::Socket;
+
+/// A connection that speaks TLS, from before its handshake to its end.
+pub struct TlsStream {
+    ssl: SslStream<Transport>,
+    side: Side,
+    close_notify_sent: bool,
+}
+
+struct Transport(Arc<Socket>);
+
+impl Read for Transport {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+impl Write for Transport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl TlsStream {
+    /// Wraps a connected socket; nothing is sent yet.
+    ///
+    /// # Errors
+    /// When OpenSSL has no memory.
+    pub fn new(contexts: &Contexts, side: Side, socket: Arc<Socket>) -> io::Result<Self> {
+        let ssl = contexts.start(side).map_err(io::Error::other)?;
+        let ssl = SslStream::new(ssl, Transport(socket)).map_err(io::Error::other)?;
+        Ok(Self { ssl, side, close_notify_sent: false })
+    }
+
+    /// Goes on with the handshake until the peer has to say something.
+    /// Gives whether it is over.
+    ///
+    /// # Errors
+    /// When the peer is not one that holds the key.
+    pub async fn say_hello(&mut self) -> io::Result<bool> {
+        loop {
+            let step = match self.side {
+                Side::Server => self.ssl.accept(),
+                Side::Client => self.ssl.connect(),
+            };
+            match step {
+                Ok(()) => return Ok(true),
+                Err(error) if error.code() == ErrorCode::WANT_READ => return Ok(false),
+                Err(error) if error.code() == ErrorCode::WANT_WRITE => self.socket().ready(Interest::WRITABLE).await?,
+                Err(error) => return Err(reason(error)),
+            };
+        }
+    }
+
+    /// Shakes hands, then holds the outcome against the floor.
+    ///
+    /// # Errors
+    /// When the peer is not one that holds the key, or went below the floor.
+    pub async fn shake_hands(&mut self, contexts: &Contexts) -> io::Result<()> {
+        while !self.say_hello().await? {
+            self.socket().ready(Interest::READABLE).await?;
+        }
+        if contexts.allows(self.ssl.ssl()) {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("{} is below the floor", self.negotiated())))
+        }
+    }
+
+    /// Version and suite, for log lines.
+    #[must_use]
+    pub fn negotiated(&self) -> String {
+        let ssl = self.ssl.ssl();
+        format!("{} {}", ssl.version_str(), ssl.current_cipher().map_or("without a suite", |cipher| cipher.name()))
+    }
+
+    /// The socket below.
+    #[must_use]
+    pub fn socket(&self) -> &Arc<Socket> {
+        &self.ssl.get_ref().0
+    }
+
+    /// Ready when there may be something to read.
+    ///
+    /// # Errors
+    /// When the runtime is shutting down.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A record that OpenSSL has already taken in does not wake the socket.
+        if self.ssl.ssl().pending() > 0 { Poll::Ready(Ok(())) } else { self.socket().poll_read_ready(context) }
+    }
+
+    /// Reads some bytes; 0 is the peer's `close_notify`, and nothing else is.
+    ///
+    /// # Errors
+    /// When the connection broke, or was cut without a `close_notify`.
+    pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.ssl.ssl_read(buffer) {
+                Ok(read) => return Poll::Ready(Ok(read)),
+                Err(error) if error.code() == ErrorCode::ZERO_RETURN => return Poll::Ready(Ok(0)),
+                Err(error) => ready!(self.poll_wanted(context, error))?,
+            }
+        }
+    }
+
+    /// Writes some bytes.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.ssl.ssl_write(bytes) {
+                Ok(written) => return Poll::Ready(Ok(written)),
+                Err(error) => ready!(self.poll_wanted(context, error))?,
+            }
+        }
+    }
+
+    /// Says that we send no more; reading goes on.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.close_notify_sent {
+            match self.ssl.shutdown() {
+                // A second call would wait for the peer's, and drop its bytes.
+                Ok(_) => self.close_notify_sent = true,
+                Err(error) => ready!(self.poll_wanted(context, error))?,
+            }
+        }
+        Poll::Ready(self.socket().finish())
+    }
+
+    fn poll_wanted(&self, context: &mut Context<'_>, error: ssl::Error) -> Poll<io::Result<()>> {
+        match error.code() {
+            ErrorCode::WANT_READ => self.socket().poll_read_ready(context),
+            ErrorCode::WANT_WRITE => self.socket().poll_write_ready(context),
+            _ => Poll::Ready(Err(reason(error))),
+        }
+    }
+}
+
+/// OpenSSL's reason in words, without its file names and line numbers.
+fn reason(error: ssl::Error) -> io::Error {
+    let code = error.code();
+    let reasons =
+        |stack: &ErrorStack| -> Vec<&str> { stack.errors().iter().filter_map(|error| error.reason()).collect() };
+    let words = error.ssl_error().map(reasons).unwrap_or_default().join(", ");
+    let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "cut off without a close_notify");
+    if words.contains("unexpected eof") {
+        return cut();
+    }
+    if !words.is_empty() {
+        return io::Error::other(words);
+    }
+    match error.into_io_error() {
+        Ok(error) => error,
+        // How OpenSSL tells of it through a transport that cannot say "end of file".
+        Err(_) if code == ErrorCode::SYSCALL => cut(),
+        Err(error) => io::Error::other(error.to_string()),
+    }
+}

@@ -1,0 +1,94 @@
+//! One side of a connection, ready to carry an application's bytes.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use crate::socket::Socket;
+use crate::tls::TlsStream;
+
+/// A side that has agreed on what it speaks.
+pub enum Wire {
+    /// The bytes as they are.
+    Plain(Arc<Socket>),
+    /// TLS, with the handshake done.
+    Tls(Box<TlsStream>),
+}
+
+impl Wire {
+    /// The socket below.
+    #[must_use]
+    pub fn socket(&self) -> &Arc<Socket> {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.socket(),
+        }
+    }
+
+    /// What is spoken, for log lines.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Plain(_) => "plain".to_owned(),
+            Self::Tls(stream) => stream.negotiated(),
+        }
+    }
+
+    /// Ready when there may be something to read.
+    ///
+    /// # Errors
+    /// When the runtime is shutting down.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => socket.poll_read_ready(context),
+            Self::Tls(stream) => stream.poll_readable(context),
+        }
+    }
+
+    /// Reads some bytes; 0 says that the peer sends no more.
+    ///
+    /// # Errors
+    /// When the side broke.
+    pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => loop {
+                match socket.try_read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ready!(socket.poll_read_ready(context))?;
+                    }
+                    read => return Poll::Ready(read),
+                }
+            },
+            Self::Tls(stream) => stream.poll_read(context, buffer),
+        }
+    }
+
+    /// Writes some bytes.
+    ///
+    /// # Errors
+    /// When the side broke.
+    pub fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => loop {
+                match socket.try_write(bytes) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ready!(socket.poll_write_ready(context))?;
+                    }
+                    written => return Poll::Ready(written),
+                }
+            },
+            Self::Tls(stream) => stream.poll_write(context, bytes),
+        }
+    }
+
+    /// Says that we send no more; reading goes on.
+    ///
+    /// # Errors
+    /// When the side broke.
+    pub fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => Poll::Ready(socket.finish()),
+            Self::Tls(stream) => stream.poll_finish(context),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The backends that this gateway knows: built in, and added by the site.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Manifest;
+use super::manifest::ManifestError;
+
+/// A backend as it comes with the program: manifest and template.
+struct BuiltIn {
+    manifest: &'static str,
+    template: &'static str,
+}
+
+macro_rules! built_in {
+    ($name:literal, $template:literal) => {
+        BuiltIn {
+            manifest: include_str!(concat!("../../backends/", $name, "/backend.toml")),
+            template: include_str!(concat!("../../templates/", $template)),
+        }
+    };
+}
+
+const BUILT_IN: [BuiltIn; 4] = [
+    built_in!("native", "native.toml.tera"),
+    built_in!("stunnel", "stunnel.conf.tera"),
+    built_in!("haproxy", "haproxy.cfg.tera"),
+    built_in!("nginx", "nginx.conf.tera"),
+];
+
+/// All backends, by name, each with its template.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    backends: BTreeMap<String, (Arc<Manifest>, Arc<str>)>,
+}
+
+/// A backend that cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// A file of the site cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A manifest is not what it should be.
+    #[error("understand the manifest {}", path.display())]
+    Toml {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A manifest contradicts itself.
+    #[error("use the manifest {}", path.display())]
+    Manifest {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// A template does not parse.
+    #[error("parse the template {name}: {why}")]
+    Template {
+        /// Which.
+        name: String,
+        /// Where and why, as the template engine says it.
+        why: String,
+    },
+    /// No such backend.
+    #[error("find a backend named {name:?}; there are {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+}
+
+impl Catalog {
+    /// The built-in backends, then those under `site/backends` and
+    /// `site/templates`, which replace built-in ones of the same name.
+    ///
+    /// # Errors
+    /// The first file that cannot be used.
+    pub fn load(site: Option<&Path>) -> Result<Self, CatalogError> {
+        let mut templates = BTreeMap::new();
+        let mut manifests = Vec::new();
+        for built_in in &BUILT_IN {
+            let manifest = parse(built_in.manifest, Path::new("(built in)"))?;
+            templates.insert(manifest.template.clone(), built_in.template.to_owned());
+            manifests.push(manifest);
+        }
+        if let Some(site) = site {
+            for path in files_under(&site.join("templates"))? {
+                if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+                    templates.insert(name.to_owned(), read(&path)?);
+                }
+            }
+            for folder in files_under(&site.join("backends"))? {
+                let path = folder.join("backend.toml");
+                manifests.push(parse(&read(&path)?, &path)?);
+            }
+        }
+        let mut backends = BTreeMap::new();
+        for manifest in manifests {
+            let text = templates.get(&manifest.template).ok_or_else(|| CatalogError::Template {
+                name: manifest.template.clone(),
+                why: "there is no such file".into(),
+            })?;
+            super::render::parse(text)
+                .map_err(|why| CatalogError::Template { name: manifest.template.clone(), why })?;
+            let template: Arc<str> = text.as_str().into();
+            backends.insert(manifest.name.clone(), (Arc::new(manifest), template));
+        }
+        Ok(Self { backends })
+    }
+
+    /// The backend of that name.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unknown`], which lists the names there are.
+    pub fn get(&self, name: &str) -> Result<Arc<Manifest>, CatalogError> {
+        let known = || self.backends.keys().cloned().collect::<Vec<_>>().join(", ");
+        self.backends
+            .get(name)
+            .map(|(manifest, _)| Arc::clone(manifest))
+            .ok_or_else(|| CatalogError::Unknown { name: name.to_owned(), known: known() })
+    }
+
+    /// The template of a backend of this catalog.
+    #[must_use]
+    pub fn template(&self, manifest: &Manifest) -> Option<Arc<str>> {
+        self.backends.get(&manifest.name).map(|(_, template)| Arc::clone(template))
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Manifest>> {
+        self.backends.values().map(|(manifest, _)| manifest)
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<Manifest, CatalogError> {
+    let manifest: Manifest = toml::from_str(text)
+        .map_err(|source| CatalogError::Toml { path: path.to_owned(), source: Box::new(source) })?;
+    manifest.check().map_err(|source| CatalogError::Manifest { path: path.to_owned(), source })?;
+    Ok(manifest)
+}
+
+fn read(path: &Path) -> Result<String, CatalogError> {
+    fs::read_to_string(path).map_err(|source| CatalogError::Read { path: path.to_owned(), source })
+}
+
+/// What a folder holds, sorted; nothing when there is no such folder.
+fn files_under(folder: &Path) -> Result<Vec<PathBuf>, CatalogError> {
+    let fault = |source| CatalogError::Read { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(e) => return Err(fault(e)),
+    };
+    let mut paths = entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(fault)?;
+    paths.sort();
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_backends_load() {
+        let catalog = Catalog::load(None).expect("built in");
+        let names: Vec<_> = catalog.all().map(|m| m.name.as_str()).collect();
+        assert_eq!(names, ["haproxy", "native", "nginx", "stunnel"]);
+        assert!(matches!(catalog.get("mock"), Err(CatalogError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_site_replaces_and_adds() {
+        let site = tempfile::tempdir().expect("a folder");
+        let folder = site.path().join("backends/mine");
+        fs::create_dir_all(&folder).expect("folder");
+        fs::create_dir_all(site.path().join("templates")).expect("folder");
+        let manifest = BUILT_IN[0].manifest.replace("name = \"native\"", "name = \"mine\"");
+        fs::write(folder.join("backend.toml"), manifest).expect("manifest");
+        fs::write(site.path().join("templates/native.toml.tera"), "# {{ session }}").expect("template");
+        let catalog = Catalog::load(Some(site.path())).expect("loads");
+        let mine = catalog.get("mine").expect("added");
+        assert_eq!(catalog.template(&mine).as_deref(), Some("# {{ session }}"));
+    }
+
+    #[test]
+    fn a_manifest_that_leads_out_of_the_folder_is_refused() {
+        let bad = BUILT_IN[0].manifest.replace("config = \"s2ds.toml\"", "config = \"../x\"");
+        assert!(matches!(parse(&bad, Path::new("x")), Err(CatalogError::Manifest { .. })));
+    }
+}

@@ -1,0 +1,242 @@
+//! The manifest of a backend: what the controller knows of a program.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use regex::RegexSet;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::chain::ProxyHeader;
+use crate::session::Protection;
+
+/// `backend.toml`, parsed. Every `argv` is a list; nothing passes through a
+/// shell. In it, `{config}` stands for the rendered file, `{folder}` for the
+/// session's folder, `{log}` for the file that takes the program's output.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The name that operators choose it by.
+    pub name: String,
+    /// One line for `s2cs backends`.
+    pub summary: String,
+    /// The program's file name, or its absolute path.
+    pub program: String,
+    /// What to install when it is missing, for people.
+    pub install: String,
+    /// The file name of the rendered configuration.
+    pub config: String,
+    /// Its template under `templates/`.
+    pub template: String,
+    /// How the program takes over listening sockets.
+    pub sockets: Sockets,
+    /// What it can do.
+    pub abilities: Abilities,
+    /// How to learn its version.
+    pub version: Probe,
+    /// Files it needs that distributions put in different places.
+    #[serde(default)]
+    pub files: Vec<NeededFile>,
+    /// How the program itself checks a configuration; absent where it cannot.
+    pub check: Option<Check>,
+    /// How it is started, and what says that it serves.
+    pub start: Start,
+    /// How it moves to a changed configuration.
+    pub reload: Reload,
+    /// How it is stopped.
+    pub stop: Stop,
+}
+
+/// How a program takes over the listening sockets that the controller holds.
+/// They are always inherited, as file descriptors from 3 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sockets {
+    /// `LISTEN_FDS` and `LISTEN_PID`, see `sd_listen_fds(3)`.
+    Systemd,
+    /// The variable `NGINX=3;4;`, by which nginx hands its sockets to a new binary.
+    Nginx,
+    /// The template names the descriptors itself (HAProxy's `fd@3`).
+    Config,
+}
+
+/// What a program can do.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Abilities {
+    /// TLS-PSK: what protections it can offer, empty if it has no PSK at all.
+    #[serde(default)]
+    pub psk: Vec<Protection>,
+    /// PROXY protocol headers it understands from the program in front.
+    #[serde(default)]
+    pub proxy_protocol_in: Vec<ProxyHeader>,
+    /// PROXY protocol headers it can send to the program behind.
+    #[serde(default)]
+    pub proxy_protocol_out: Vec<ProxyHeader>,
+}
+
+/// How to learn a program's version.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Arguments.
+    pub argv: Vec<String>,
+    /// The first group is the version.
+    #[serde(deserialize_with = "one_pattern")]
+    pub pattern: regex::Regex,
+    /// The oldest version that has all the template uses.
+    pub least: Option<String>,
+}
+
+/// A file that the template refers to as `files.NAME`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NeededFile {
+    /// The name in the template.
+    pub name: String,
+    /// Where distributions put it; the first that exists is taken.
+    pub paths: Vec<std::path::PathBuf>,
+    /// What to install when none exists, for people.
+    pub install: String,
+    /// Nothing is needed when the version probe prints this.
+    #[serde(default, deserialize_with = "maybe_pattern")]
+    pub unless: Option<regex::Regex>,
+}
+
+/// How a program checks a configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Arguments.
+    pub argv: Vec<String>,
+}
+
+/// How a program is started.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// Arguments.
+    pub argv: Vec<String>,
+    /// A line of its output that says: I serve.
+    #[serde(deserialize_with = "patterns")]
+    pub ready: RegexSet,
+    /// How long that may take.
+    #[serde(default = "ten_seconds", deserialize_with = "seconds")]
+    pub timeout_seconds: Duration,
+}
+
+/// How a running program is brought to read its changed configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// What tells it to.
+    #[serde(deserialize_with = "signal")]
+    pub signal: Signal,
+    /// A line that says: the new configuration serves, the old one takes no more connections.
+    #[serde(deserialize_with = "patterns")]
+    pub confirmed: RegexSet,
+    /// A line that says: the old configuration stays.
+    #[serde(default, deserialize_with = "patterns")]
+    pub refused: RegexSet,
+    /// How long a program must have served before it heeds the signal.
+    #[serde(default, deserialize_with = "seconds")]
+    pub settle_seconds: Duration,
+    /// How long that may take.
+    #[serde(default = "ten_seconds", deserialize_with = "seconds")]
+    pub timeout_seconds: Duration,
+}
+
+/// How a program is stopped. Whatever these do, KILL of the group is the end.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Stops taking connections and ends when the open ones have; absent where
+    /// the program knows no such thing.
+    #[serde(default, deserialize_with = "maybe_signal")]
+    pub drain: Option<Signal>,
+    /// Ends at once.
+    #[serde(deserialize_with = "signal")]
+    pub now: Signal,
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(from)?;
+    Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)
+}
+
+fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<RegexSet, D::Error> {
+    RegexSet::new(Vec::<String>::deserialize(from)?).map_err(D::Error::custom)
+}
+
+fn one_pattern<'de, D: Deserializer<'de>>(from: D) -> Result<regex::Regex, D::Error> {
+    regex::Regex::new(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+fn maybe_pattern<'de, D: Deserializer<'de>>(from: D) -> Result<Option<regex::Regex>, D::Error> {
+    one_pattern(from).map(Some)
+}
+
+fn signal<'de, D: Deserializer<'de>>(from: D) -> Result<Signal, D::Error> {
+    let name = String::deserialize(from)?;
+    format!("SIG{name}")
+        .parse()
+        .map_err(|_| D::Error::custom(format!("{name:?} is no signal; write TERM, HUP, USR1 …")))
+}
+
+fn maybe_signal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Signal>, D::Error> {
+    signal(from).map(Some)
+}
+
+/// A manifest that cannot be used, though it is well-formed TOML.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ManifestError {
+    /// A name that would lead out of the session's folder or confuse people.
+    #[error("{field} {value:?} must be a plain file name")]
+    Name {
+        /// Which key.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
+    /// Without one, nothing says that the program serves.
+    #[error("[{table}] needs at least one pattern in {key}")]
+    NoPattern {
+        /// Which table.
+        table: &'static str,
+        /// Which key of it.
+        key: &'static str,
+    },
+}
+
+impl Manifest {
+    /// What serde cannot check.
+    ///
+    /// # Errors
+    /// The first fault found.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        for (field, value) in [("name", &self.name), ("config", &self.config), ("template", &self.template)] {
+            let plain = !value.is_empty()
+                && !value.starts_with('.')
+                && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+            if !plain {
+                return Err(ManifestError::Name { field, value: value.clone() });
+            }
+        }
+        if self.start.ready.is_empty() {
+            return Err(ManifestError::NoPattern { table: "start", key: "ready" });
+        }
+        if self.reload.confirmed.is_empty() {
+            return Err(ManifestError::NoPattern { table: "reload", key: "confirmed" });
+        }
+        Ok(())
+    }
+
+    /// Whether it can be the end of the tunnel itself.
+    #[must_use]
+    pub fn speaks_psk(&self) -> bool {
+        !self.abilities.psk.is_empty()
+    }
+}

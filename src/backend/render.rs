@@ -1,0 +1,179 @@
+//! From a stage to the text of its configuration file.
+//!
+//! A template sees typed and checked values only: addresses, numbers, words of
+//! our own and paths of our own. No string of a caller's reaches it, and never
+//! a secret, only the path of the file that holds it.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tera::{Context, Tera};
+
+use super::chain::{ProxyHeader, Stage, Wire};
+use super::program::Program;
+use crate::causes::causes;
+use crate::session::{Protection, SessionId};
+
+/// The session's folder, as the templates and processes of a session see it.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    /// Absolute, mode 0700.
+    pub path: PathBuf,
+}
+
+impl Folder {
+    /// The file that holds the pre-shared key, in the form that stunnel and s2ds
+    /// read: one line `identity:hexadecimal key`.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        self.path.join("psk")
+    }
+
+    /// The file that takes the output of a stage's process.
+    #[must_use]
+    pub fn log_file(&self, stage: &Stage) -> PathBuf {
+        self.path.join(format!("{}.log", stage.manifest.name))
+    }
+
+    /// The rendered configuration of a stage.
+    #[must_use]
+    pub fn config_file(&self, stage: &Stage) -> PathBuf {
+        self.path.join(&stage.manifest.config)
+    }
+}
+
+/// The identity that goes with the key, the same everywhere since the first release.
+pub const PSK_IDENTITY: &str = "client1";
+
+/// A template that could not be filled in. Its author's fault, not a caller's.
+#[derive(Debug, thiserror::Error)]
+#[error("fill in the template of {backend}: {why}")]
+pub struct RenderError {
+    /// Whose template.
+    pub backend: String,
+    /// Where and why, as the template engine says it.
+    pub why: String,
+}
+
+/// All that a template sees. Field names are its vocabulary.
+#[derive(Serialize)]
+struct View<'a> {
+    session: String,
+    role: &'static str,
+    protection: Protection,
+    folder: &'a Path,
+    key_file: PathBuf,
+    log_file: PathBuf,
+    identity: &'static str,
+    connections: u32,
+    /// Whether the program runs as root, because the controller does.
+    root: bool,
+    version: &'a str,
+    files: &'a std::collections::BTreeMap<String, PathBuf>,
+    listeners: Vec<ListenerView>,
+}
+
+#[derive(Serialize)]
+struct ListenerView {
+    index: usize,
+    /// The file descriptor of the inherited socket.
+    fd: usize,
+    accept: String,
+    accept_unix: bool,
+    /// Apart, for programs that write IPv6 without brackets; absent on unix sockets.
+    accept_ip: Option<IpAddr>,
+    accept_port: Option<u16>,
+    accept_psk: bool,
+    accept_header: Option<&'static str>,
+    target: String,
+    target_unix: bool,
+    target_ip: Option<IpAddr>,
+    target_port: Option<u16>,
+    target_psk: bool,
+    target_header: Option<&'static str>,
+}
+
+/// The first descriptor after stdin, stdout and stderr.
+pub const FIRST_INHERITED_FD: usize = 3;
+
+/// Fills in a stage's template.
+///
+/// # Errors
+/// [`RenderError`] when the template asks for what there is not.
+pub fn render(
+    template: &str,
+    stage: &Stage,
+    program: &Program,
+    folder: &Folder,
+    session: SessionId,
+    circumstances: Circumstances,
+) -> Result<String, RenderError> {
+    let view = View {
+        session: session.to_string(),
+        role: session.role.as_str(),
+        protection: circumstances.protection,
+        folder: &folder.path,
+        key_file: folder.key_file(),
+        log_file: folder.log_file(stage),
+        identity: PSK_IDENTITY,
+        connections: circumstances.connections,
+        root: circumstances.root,
+        version: &program.version,
+        files: &program.files,
+        listeners: stage
+            .hops
+            .iter()
+            .enumerate()
+            .map(|(index, hop)| ListenerView {
+                index,
+                fd: FIRST_INHERITED_FD + index,
+                accept: hop.accept.to_string(),
+                accept_unix: hop.accept.tcp().is_none(),
+                accept_ip: hop.accept.tcp().map(|tcp| tcp.ip()),
+                accept_port: hop.accept.tcp().map(|tcp| tcp.port()),
+                accept_psk: hop.accept_wire == Wire::Psk,
+                accept_header: hop.accept_header.map(header_word),
+                target: hop.target.to_string(),
+                target_unix: hop.target.tcp().is_none(),
+                target_ip: hop.target.tcp().map(|tcp| tcp.ip()),
+                target_port: hop.target.tcp().map(|tcp| tcp.port()),
+                target_psk: hop.target_wire == Wire::Psk,
+                target_header: hop.target_header.map(header_word),
+            })
+            .collect(),
+    };
+    let fault = |e: tera::Error| RenderError { backend: stage.manifest.name.clone(), why: causes(&e) };
+    let context = Context::from_serialize(&view).map_err(fault)?;
+    parse(template)
+        .map_err(|why| RenderError { backend: stage.manifest.name.clone(), why })?
+        .render(NAME, &context)
+        .map_err(fault)
+}
+
+/// What a template is told of the gateway.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// The floor of the tunnel's protection.
+    pub protection: Protection,
+    /// Connections that one process may hold open.
+    pub connections: u32,
+    /// Whether the program will run as root.
+    pub root: bool,
+}
+
+const NAME: &str = "config";
+
+/// Parses a template; the error is text because the engine's own borrows it.
+pub(super) fn parse(template: &str) -> Result<Tera, String> {
+    let mut tera = Tera::new();
+    tera.add_raw_template(NAME, template).map_err(|e| causes(&e))?;
+    Ok(tera)
+}
+
+fn header_word(header: ProxyHeader) -> &'static str {
+    match header {
+        ProxyHeader::V1 => "v1",
+        ProxyHeader::V2 => "v2",
+    }
+}

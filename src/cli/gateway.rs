@@ -1,0 +1,152 @@
+//! What s2uc and appctrl have in common: how to reach a gateway, and how to
+//! tell the outcome.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::client::{ClientError, Gateway, Security};
+use crate::session::{Endpoint, Uid};
+
+/// The certificate that is looked for when none is named.
+const DEFAULT_CERT: &str = "server.crt";
+
+/// How the control channel is protected.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Channel {
+    /// The gateway's certificate, or that of its authority [default: server.crt if it is here,
+    /// else what the system trusts]
+    #[arg(long, value_name = "FILE")]
+    server_cert: Option<PathBuf>,
+    /// TLS; False for a gateway on this host that runs without it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = crate::config::boolean, action = clap::ArgAction::Set)]
+    ssl: bool,
+    /// The scope of the token (taken for the deployed release's sake; there are no tokens yet)
+    #[arg(long, value_name = "ID", hide = true)]
+    scope: Option<String>,
+}
+
+impl Channel {
+    pub(crate) fn security(&self) -> Security {
+        self.security_with(None)
+    }
+
+    /// As said, but for a gateway that has a certificate of its own.
+    pub(crate) fn security_with(&self, cert: Option<&Path>) -> Security {
+        let default = || Some(PathBuf::from(DEFAULT_CERT)).filter(|path| path.is_file());
+        match self.ssl {
+            true => Security::Tls(cert.map(Path::to_owned).or(self.server_cert.clone()).or_else(default)),
+            false => Security::Plain,
+        }
+    }
+
+    pub(crate) async fn connect(&self, address: &Endpoint) -> Result<Gateway, Failure> {
+        Ok(Gateway::connect(address, &self.security()).await?)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A gateway.
+    Client(ClientError),
+    /// What was typed, or this host.
+    Local { code: &'static str, message: String },
+    /// Ctrl-C, after everything was cleaned up.
+    Interrupted,
+}
+
+impl From<ClientError> for Failure {
+    fn from(e: ClientError) -> Self {
+        Self::Client(e)
+    }
+}
+
+impl Failure {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Local { code: "USAGE", message: message.into() }
+    }
+
+    pub(crate) fn local(message: impl Into<String>) -> Self {
+        Self::Local { code: "LOCAL", message: message.into() }
+    }
+}
+
+/// Tells a failure, as text on stderr or as JSON on stdout, and gives the exit code.
+pub(crate) fn finish(program: &str, json: bool, outcome: Result<ExitCode, Failure>) -> ExitCode {
+    let (code, message, exit) = match outcome {
+        Ok(exit) => return exit,
+        Err(Failure::Client(e)) => (e.code(), e.story(), 1),
+        Err(Failure::Local { code, message }) => (code.to_owned(), message, if code == "USAGE" { 2 } else { 1 }),
+        Err(Failure::Interrupted) => ("INTERRUPTED".to_owned(), "interrupted; everything was released".to_owned(), 130),
+    };
+    if json {
+        print_json(&json!({ "error": { "code": code, "message": message } }));
+    } else {
+        eprintln!("{program}: {message}");
+    }
+    ExitCode::from(exit)
+}
+
+pub(crate) fn print_json(value: &Value) {
+    println!("{value}");
+}
+
+/// Runs `work`; when the user interrupts it, undoes with `undo` what it may have made.
+pub(crate) async fn interruptible<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+    undo: impl AsyncFnOnce(),
+) -> Result<T, Failure> {
+    tokio::select! {
+        outcome = work => outcome,
+        asked = interrupted() => {
+            asked?;
+            undo().await;
+            Err(Failure::Interrupted)
+        }
+    }
+}
+
+/// Resolves at Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() -> Result<(), Failure> {
+    let fault = |e: std::io::Error| Failure::local(format!("failed to wait for signals: {e}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// A UID as it is typed; `-` reads it from standard input, where no process list shows it.
+pub(crate) fn uid(typed: &str) -> Result<Uid, Failure> {
+    let mut text = typed.to_owned();
+    if typed == "-" {
+        text.clear();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|e| Failure::local(format!("failed to read the UID from standard input: {e}")))?;
+    }
+    Uid::parse(text.trim()).map_err(|e| Failure::usage(format!("the UID cannot be used: {e}")))
+}
+
+/// A list as people type it: commas, perhaps with spaces.
+#[derive(Debug, Clone)]
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+impl<T: FromStr<Err: std::fmt::Display>> FromStr for List<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let list =
+            items.map(|item| item.parse().map_err(|e| format!("{item:?}: {e}"))).collect::<Result<Vec<T>, _>>()?;
+        if list.is_empty() { Err("it is empty".into()) } else { Ok(Self(list)) }
+    }
+}

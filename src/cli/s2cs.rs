@@ -1,0 +1,276 @@
+//! The command line of s2cs, the control server.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde_json::json;
+use tracing_subscriber::EnvFilter;
+
+use crate::backend::Programs;
+use crate::causes::causes;
+use crate::config::{Config, Faults, Settings};
+use crate::session::Host;
+use crate::{daemon, supervisor, tls};
+
+/// A fault of the configuration, see `sysexits.h`.
+const EX_CONFIG: u8 = 78;
+
+#[derive(Parser)]
+#[command(
+    name = "s2cs",
+    version,
+    about = "The control server of a SciStream gateway",
+    long_about = "The control server of a SciStream gateway: sets up, watches and takes down the \
+                  gateway's half of streams between two facilities.",
+    after_help = "Examples:\n  \
+        s2cs cert --host gateway.example.org --ip 192.0.2.1\n  \
+        s2cs --listener-ip 192.0.2.1 --no-auth --backend haproxy\n  \
+        s2cs check --config /etc/scistream/s2cs.toml\n  \
+        s2cs --listener-ip 127.0.0.1 --ssl=False",
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    logging: Logging,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args)]
+struct Logging {
+    /// Log more; RUST_LOG chooses in detail
+    #[arg(long, short, num_args = 0..=1, default_missing_value = "true", value_parser = crate::config::boolean, value_name = "BOOL")]
+    verbose: Option<bool>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the configuration and the programs it needs, and do nothing else
+    Check {
+        #[command(flatten)]
+        settings: Box<Settings>,
+        /// Print the outcome as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the backends: what they are, and whether their programs are here
+    Backends {
+        #[command(flatten)]
+        settings: Box<Settings>,
+        /// Print them as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a self-signed certificate and key for the control channel
+    Cert(Cert),
+    /// Become a program, with its sockets (used by s2cs itself)
+    #[command(hide = true)]
+    Launch {
+        #[arg(last = true)]
+        argv: Vec<OsString>,
+    },
+}
+
+#[derive(Args)]
+#[command(after_help = "Users need the certificate (never the key) to check that they talk to this gateway:\n  \
+    s2uc … --server_cert=server.crt")]
+struct Cert {
+    /// A name that users reach the gateway by; may be given several times
+    #[arg(long)]
+    host: Vec<String>,
+    /// An address that users reach the gateway by; may be given several times
+    #[arg(long)]
+    ip: Vec<std::net::IpAddr>,
+    /// Where the certificate goes
+    #[arg(long, default_value = "server.crt")]
+    out: PathBuf,
+    /// Where the private key goes
+    #[arg(long, default_value = "server.key")]
+    key_out: PathBuf,
+    /// How long it is valid
+    #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    days: u32,
+    /// Overwrite files that are there
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let matches = Cli::command().get_matches_from(super::arguments());
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(e) => e.exit(),
+    };
+    match cli.command {
+        None => serve(cli.settings, cli.logging.verbose == Some(true)),
+        Some(Command::Check { settings, json }) => check(*settings, json),
+        Some(Command::Backends { settings, json }) => backends(*settings, json),
+        Some(Command::Cert(cert)) => exit(make_certificate(&cert)),
+        Some(Command::Launch { argv }) => {
+            eprintln!("s2cs: failed to {}", causes(&supervisor::launch(&argv)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn exit(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("s2cs: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn faulty(faults: &Faults) -> ExitCode {
+    eprintln!("s2cs: the configuration cannot be used:\n{faults}");
+    ExitCode::from(EX_CONFIG)
+}
+
+fn serve(settings: Settings, verbose: bool) -> ExitCode {
+    let default = if verbose { "info,scistream=debug" } else { "info" };
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into()))
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    let config = match Config::load(settings) {
+        Ok(config) => config,
+        Err(faults) => return faulty(&faults),
+    };
+    let reach = if config.listen.ip().is_loopback() { "on this host" } else { "from the network" };
+    println!("s2cs {}: no authentication: whoever can connect {reach} may use this gateway", env!("CARGO_PKG_VERSION"));
+    for note in &config.notes {
+        println!("s2cs: {note}");
+    }
+    for missing in missing_programs(&config) {
+        println!("s2cs: warning: {missing}");
+    }
+    let about = format!(
+        "{}, backend {}, protection {}, ports {}-{}",
+        if config.tls.is_some() { "TLS" } else { "plain" },
+        config.backend.name,
+        config.engine.protection,
+        config.port_range.start(),
+        config.port_range.end(),
+    );
+    let ready = |address| {
+        println!("s2cs: ready on {address} ({about})");
+        // Whoever started us may have stopped reading; that is no reason to stop.
+        drop(io::stdout().flush());
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(e) => return exit(Err(format!("failed to start: {e}"))),
+    };
+    exit(runtime.block_on(daemon::run(config, ready)).map_err(|e| format!("failed to {}", causes(&e))))
+}
+
+fn missing_programs(config: &Config) -> Vec<String> {
+    let programs = Programs::default();
+    let terminator = (!config.backend.speaks_psk()).then_some(&config.terminator);
+    std::iter::once(&config.backend)
+        .chain(terminator)
+        .filter_map(|manifest| programs.find(manifest).err().map(|e| e.to_string()))
+        .collect()
+}
+
+fn check(settings: Settings, json: bool) -> ExitCode {
+    let faults = match Config::load(settings) {
+        Ok(config) => {
+            let certificate = config.tls.as_ref().and_then(|files| tls::acceptor(files).err());
+            let certificate = certificate.map(|e| format!("failed to {}", causes(&e)));
+            certificate.into_iter().chain(missing_programs(&config)).collect()
+        }
+        Err(Faults(faults)) => faults,
+    };
+    if json {
+        println!("{}", json!({ "ok": faults.is_empty(), "faults": faults }));
+    } else if faults.is_empty() {
+        println!("s2cs: the configuration is good");
+    }
+    match faults.is_empty() {
+        true => ExitCode::SUCCESS,
+        false if json => ExitCode::from(EX_CONFIG),
+        false => faulty(&Faults(faults)),
+    }
+}
+
+fn backends(settings: Settings, json: bool) -> ExitCode {
+    // Only the folder matters here; all else may still be missing.
+    let settings = Settings { ssl: Some(false), insecure: Some(true), no_auth: Some(true), ..settings };
+    let config = match Config::load(settings) {
+        Ok(config) => config,
+        Err(faults) => return faulty(&faults),
+    };
+    let programs = Programs::default();
+    let rows = config.catalog.all().map(|manifest| (manifest, programs.find(manifest)));
+    if json {
+        let rows: Vec<_> = rows
+            .map(|(manifest, found)| {
+                json!({
+                    "name": manifest.name,
+                    "summary": manifest.summary,
+                    "chained": !manifest.speaks_psk(),
+                    "program": found.as_ref().ok().map(|program| &program.path),
+                    "version": found.as_ref().ok().map(|program| &program.version),
+                    "missing": found.err().map(|e| e.to_string()),
+                })
+            })
+            .collect();
+        println!("{}", json!({ "backends": rows }));
+        return ExitCode::SUCCESS;
+    }
+    for (manifest, found) in rows {
+        println!("{:<10} {}", manifest.name, manifest.summary);
+        match found {
+            Ok(program) => println!("{:<10} {} (version {})", "", program.path.display(), program.version),
+            Err(e) => println!("{:<10} {e}", ""),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn make_certificate(cert: &Cert) -> Result<(), String> {
+    let mut hosts = Vec::new();
+    for name in &cert.host {
+        hosts.push(name.parse::<Host>().map_err(|_| format!("--host {name:?} is no host name"))?);
+    }
+    hosts.extend(cert.ip.iter().map(|ip| Host::Ip(*ip)));
+    if hosts.is_empty() {
+        return Err("say what users reach the gateway by: --host NAME, --ip IP, or both".into());
+    }
+    let made = tls::self_signed(&hosts, cert.days).map_err(|e| format!("failed to make a certificate: {e}"))?;
+    let write = |path: &Path, mode: u32, bytes: &[u8]| {
+        let mut options = OpenOptions::new();
+        options.write(true).mode(mode);
+        if cert.force {
+            // A new file, so that the old one's mode does not stay.
+            if let Err(e) = std::fs::remove_file(path)
+                && e.kind() != io::ErrorKind::NotFound
+            {
+                return Err(format!("failed to replace {}: {e}", path.display()));
+            }
+        }
+        options
+            .create_new(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(bytes))
+            .map_err(|e| format!("failed to write {}: {e} (--force overwrites)", path.display()))
+    };
+    write(&cert.key_out, 0o600, &made.key)?;
+    write(&cert.out, 0o644, &made.certificate)?;
+    println!("{}  for users and for --server-crt", cert.out.display());
+    println!("{}  secret, for --server-key", cert.key_out.display());
+    Ok(())
+}

@@ -1,0 +1,270 @@
+//! The command line of s2uc, the user's client.
+
+use std::num::NonZeroU16;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use tokio::runtime::Runtime;
+
+use super::gateway::{Channel, Failure, List, finish, interruptible, print_json, uid};
+use super::tunnel::{self, Tunnel};
+use crate::client::{Ask, Gateway, Half};
+use crate::session::{Endpoint, Host, Role, Uid};
+
+#[derive(Parser)]
+#[command(
+    name = "s2uc",
+    version,
+    about = "The user's client of SciStream: asks gateways for streams between facilities",
+    after_help = "One command for both ends:\n  \
+        s2uc tunnel --prod gw1:5000 --prod-target daq:5300 --cons gw2:5000\n\n\
+        Or one end at a time; the first prints the UID and the listeners that the second needs:\n  \
+        s2uc inbound-request --remote_ip daq --receiver_ports 5300 --s2cs gw1:5000 --num_conn 1\n  \
+        s2uc outbound-request --s2cs gw2:5000 --num_conn 1 UID gw1:5100\n  \
+        s2uc release UID --s2cs gw1:5000"
+)]
+struct Cli {
+    /// Print the outcome as one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Set up the producer's half: the gateway accepts the tunnel and forwards it to the application
+    InboundRequest(Inbound),
+    /// Set up the consumer's half: the gateway carries local connections to the other gateway
+    OutboundRequest(Outbound),
+    /// Like inbound-request, for an application whose own controller says HELLO
+    ProdReq(ProdReq),
+    /// Set up both halves, show the path, and release both on Ctrl-C
+    Tunnel(Tunnel),
+    /// Give back all that a UID holds on a gateway
+    Release(Release),
+}
+
+#[derive(Args)]
+struct Common {
+    #[command(flatten)]
+    channel: Channel,
+    /// How many listeners the gateway opens
+    #[arg(long, default_value = "5", value_name = "N")]
+    num_conn: NonZeroU16,
+    /// Bandwidth in kB/s, a hint
+    #[arg(long, default_value_t = 10_000, value_name = "KBPS", value_parser = clap::value_parser!(i32).range(0..))]
+    rate: i32,
+    /// Where the application is
+    #[arg(long, default_value = "localhost", value_name = "HOST")]
+    remote_ip: Host,
+    /// The application's ports
+    #[arg(long, default_value = "5074,5075,5076,37000,47000", value_name = "PORT,PORT…")]
+    receiver_ports: List<NonZeroU16>,
+}
+
+impl Common {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        self.receiver_ports.0.iter().map(|port| Endpoint { host: self.remote_ip.clone(), port: *port }).collect()
+    }
+}
+
+/// How new UIDs are made.
+#[derive(Args)]
+pub(super) struct Mint {
+    /// Make the UID a random UUID, for peers that want that shape; else 64 random digits
+    #[arg(long)]
+    uuid: bool,
+}
+
+impl Mint {
+    pub(super) fn uid(&self) -> Result<Uid, Failure> {
+        let uid = if self.uuid { Uid::random_uuid() } else { Uid::random() };
+        uid.map_err(|e| Failure::local(format!("failed to make a UID: {e}")))
+    }
+}
+
+#[derive(Args)]
+struct Inbound {
+    /// The producer's gateway
+    #[arg(long, default_value = "localhost:5000", value_name = "HOST:PORT")]
+    s2cs: Endpoint,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    mint: Mint,
+    /// Use the fixed UID of the deployed release's tests, which everybody knows
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = crate::config::boolean, value_name = "BOOL")]
+    mock: Option<bool>,
+}
+
+#[derive(Args)]
+struct Outbound {
+    /// The consumer's gateway
+    #[arg(long, default_value = "localhost:6000", value_name = "HOST:PORT")]
+    s2cs: Endpoint,
+    #[command(flatten)]
+    common: Common,
+    /// The UID that inbound-request printed; - reads it from standard input
+    uid: String,
+    /// The listeners that inbound-request printed
+    #[arg(value_name = "PROD_LISTENERS")]
+    targets: List<Endpoint>,
+}
+
+#[derive(Args)]
+struct ProdReq {
+    /// The producer's gateway
+    #[arg(long, default_value = "localhost:5000", value_name = "HOST:PORT")]
+    s2cs: Endpoint,
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    mint: Mint,
+    /// Use the fixed UID of the deployed release's tests, which everybody knows
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = crate::config::boolean, value_name = "BOOL")]
+    mock: Option<bool>,
+}
+
+#[derive(Args)]
+struct Release {
+    /// The UID to release; - reads it from standard input
+    uid: String,
+    /// The gateway that holds it
+    #[arg(long, default_value = "localhost:5000", value_name = "HOST:PORT")]
+    s2cs: Endpoint,
+    #[command(flatten)]
+    channel: Channel,
+}
+
+/// The UID of the deployed release's `--mock`.
+const MOCK_UID: &str = "4f8583bc-a4d3-11ee-9fd6-034d1fcbd7c3";
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(super::arguments());
+    super::log_to_stderr();
+    let json = cli.json;
+    let outcome = match Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(e) => Err(Failure::local(format!("failed to start: {e}"))),
+    };
+    finish("s2uc", json, outcome)
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let json = cli.json;
+    match cli.command {
+        Command::InboundRequest(command) => inbound(command, json).await,
+        Command::OutboundRequest(command) => outbound(command, json).await,
+        Command::ProdReq(command) => prod_req(command, json).await,
+        Command::Tunnel(command) => tunnel::run(command, json).await,
+        Command::Release(command) => release(command, json).await,
+    }
+}
+
+fn mint(mint: &Mint, mock: Option<bool>) -> Result<Uid, Failure> {
+    if mock == Some(true) {
+        eprintln!("s2uc: warning: --mock uses a UID, and with it a key, that everybody knows");
+        return uid(MOCK_UID);
+    }
+    mint.uid()
+}
+
+/// The two lines that scripts read with awk. Spaces in the second are as deployed.
+fn announce_uid(uid: &Uid, s2cs: &Endpoint, role: Role, json: bool) {
+    if !json {
+        println!("uid; s2cs; access_token; role");
+        println!("{} {s2cs} INVALID_TOKEN {role}", uid.wire());
+    }
+}
+
+/// A list as Python prints it, which scripts take apart.
+fn python_list(items: &[String]) -> String {
+    let quoted: Vec<_> = items.iter().map(|item| format!("'{item}'")).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+/// Tells a half that stands; `word` is what the deployed release puts before the list.
+fn show(uid: &Uid, role: Role, s2cs: &Endpoint, half: &Half, word: &str, json: bool) {
+    if json {
+        print_json(&json!({
+            "uid": uid.wire(), "role": role, "s2cs": s2cs.to_string(),
+            "listeners": half.listeners, "targets": half.targets,
+        }));
+    } else {
+        println!("{word}{}", python_list(&half.listeners));
+    }
+}
+
+/// Gives back what an interrupted command may have made.
+async fn undo(gateway: &Gateway, uid: &Uid) {
+    if let Err(e) = gateway.release(uid).await {
+        tracing::debug!("{}", e.story());
+    }
+}
+
+async fn inbound(command: Inbound, json: bool) -> Result<ExitCode, Failure> {
+    let common = &command.common;
+    let uid = mint(&command.mint, command.mock)?;
+    announce_uid(&uid, &command.s2cs, Role::Prod, json);
+    let gateway = common.channel.connect(&command.s2cs).await?;
+    let ask = ask(uid.clone(), Role::Prod, common);
+    let open = async { Ok(ask.open(&gateway, None).await?) };
+    let half = interruptible(open, async || undo(&gateway, &uid).await).await?;
+    show(&uid, Role::Prod, &command.s2cs, &half, "Listeners: ", json);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn outbound(command: Outbound, json: bool) -> Result<ExitCode, Failure> {
+    let common = &command.common;
+    let uid = uid(&command.uid)?;
+    announce_uid(&uid, &command.s2cs, Role::Cons, json);
+    let gateway = common.channel.connect(&command.s2cs).await?;
+    let ask = ask(uid.clone(), Role::Cons, common);
+    let targets: Vec<_> = command.targets.0.iter().map(ToString::to_string).collect();
+    let open = async { Ok(ask.open(&gateway, Some(targets)).await?) };
+    let half = interruptible(open, async || undo(&gateway, &uid).await).await?;
+    show(&uid, Role::Cons, &command.s2cs, &half, "Listeners: ", json);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
+    Ask { uid, role, connections: common.num_conn.get(), rate: common.rate, announced: common.endpoints() }
+}
+
+async fn prod_req(command: ProdReq, json: bool) -> Result<ExitCode, Failure> {
+    let common = &command.common;
+    let uid = mint(&command.mint, command.mock)?;
+    announce_uid(&uid, &command.s2cs, Role::Prod, json);
+    let gateway = common.channel.connect(&command.s2cs).await?;
+    if !json {
+        println!("waiting for hello message");
+    }
+    let ask = ask(uid.clone(), Role::Prod, common);
+    let open = async {
+        let answer = gateway.request(&uid, Role::Prod, ask.connections, ask.rate).await?;
+        if !json {
+            answer.listeners.iter().for_each(|listener| println!("listeners: \"{listener}\""));
+            answer.prod_listeners.iter().for_each(|target| println!("prod_listeners: \"{target}\""));
+            println!();
+        }
+        Ok(ask.start(&gateway, answer.listeners, answer.prod_listeners).await?)
+    };
+    let half = interruptible(open, async || undo(&gateway, &uid).await).await?;
+    show(&uid, Role::Prod, &command.s2cs, &half, "", json);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn release(command: Release, json: bool) -> Result<ExitCode, Failure> {
+    let uid = uid(&command.uid)?;
+    command.channel.connect(&command.s2cs).await?.release(&uid).await?;
+    if json {
+        print_json(&json!({ "released": true, "s2cs": command.s2cs.to_string() }));
+    } else {
+        println!("Release completed");
+    }
+    Ok(ExitCode::SUCCESS)
+}

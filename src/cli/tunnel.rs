@@ -1,0 +1,132 @@
+//! `s2uc tunnel`: both halves by one command.
+
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::gateway::{Channel, Failure, List, interrupted, interruptible, print_json};
+use super::s2uc::Mint;
+use crate::client::{Ask, Gateway, Half};
+use crate::session::{Endpoint, Host, Role, Uid};
+
+#[derive(Args)]
+#[command(after_help = "Example: the consumer's application then connects to what is shown.\n  \
+    s2uc tunnel --prod gw1:5000 --prod-target daq:5300 --cons gw2:5000 --port 5300")]
+pub(super) struct Tunnel {
+    /// The producer's gateway
+    #[arg(long, value_name = "HOST:PORT")]
+    prod: Endpoint,
+    /// Where the producer's application listens; several, separated by commas, for several connections
+    #[arg(long, value_name = "HOST:PORT")]
+    prod_target: List<Endpoint>,
+    /// The consumer's gateway
+    #[arg(long, value_name = "HOST:PORT")]
+    cons: Endpoint,
+    /// The port that the consumer's application wants to connect to, if the gateway has it free
+    #[arg(long, value_name = "N")]
+    port: Option<NonZeroU16>,
+    /// How many listeners each gateway opens [default: one for each --prod-target]
+    #[arg(long, value_name = "N")]
+    num_conn: Option<NonZeroU16>,
+    /// Bandwidth in kB/s, a hint
+    #[arg(long, default_value_t = 10_000, value_name = "KBPS", value_parser = clap::value_parser!(i32).range(0..))]
+    rate: i32,
+    /// Leave the tunnel standing; release it later with s2uc release, at both gateways
+    #[arg(long)]
+    detach: bool,
+    /// The certificate of the producer's gateway [default: --server-cert]
+    #[arg(long, value_name = "FILE")]
+    prod_cert: Option<PathBuf>,
+    /// The certificate of the consumer's gateway [default: --server-cert]
+    #[arg(long, value_name = "FILE")]
+    cons_cert: Option<PathBuf>,
+    #[command(flatten)]
+    channel: Channel,
+    #[command(flatten)]
+    mint: Mint,
+}
+
+/// Both gateways of a tunnel.
+struct Ends {
+    prod: Gateway,
+    cons: Gateway,
+}
+
+pub(super) async fn run(command: Tunnel, json: bool) -> Result<ExitCode, Failure> {
+    let uid = command.mint.uid()?;
+    let ends = Ends {
+        prod: Gateway::connect(&command.prod, &command.channel.security_with(command.prod_cert.as_deref())).await?,
+        cons: Gateway::connect(&command.cons, &command.channel.security_with(command.cons_cert.as_deref())).await?,
+    };
+    let open = open(&command, &uid, &ends);
+    let (prod, cons) = interruptible(open, async || drop(release(&ends, &uid).await)).await?;
+    show(&command, &uid, &prod, &cons, json);
+    if command.detach {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !json {
+        println!("The tunnel stands. Ctrl-C releases it.");
+    }
+    interrupted().await?;
+    release(&ends, &uid).await?;
+    if !json {
+        println!("Released at both gateways.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn open(command: &Tunnel, uid: &Uid, ends: &Ends) -> Result<(Half, Half), Failure> {
+    let targets = &command.prod_target.0;
+    let connections = match command.num_conn {
+        Some(number) => number.get(),
+        None => u16::try_from(targets.len()).map_err(|_| Failure::usage("--prod-target: there are too many"))?,
+    };
+    let ask = |role, announced| Ask { uid: uid.clone(), role, connections, rate: command.rate, announced };
+    let prod = ask(Role::Prod, targets.clone()).open(&ends.prod, None).await?;
+    // What a CONS application announces is the port it would like; the host says nothing.
+    let wish = |port| Endpoint { host: Host::Name("localhost".into()), port };
+    let asked = ask(Role::Cons, command.port.map(wish).into_iter().collect());
+    match asked.open(&ends.cons, Some(prod.listeners.clone())).await {
+        Ok(cons) => Ok((prod, cons)),
+        Err(e) => {
+            if let Err(second) = ends.prod.release(uid).await {
+                tracing::warn!("also {}", second.story());
+            }
+            Err(e.into())
+        }
+    }
+}
+
+/// Releases both ends, whatever becomes of the first; then tells the first fault.
+async fn release(ends: &Ends, uid: &Uid) -> Result<(), Failure> {
+    let (prod, cons) = tokio::join!(ends.prod.release(uid), ends.cons.release(uid));
+    Ok(prod.and(cons)?)
+}
+
+fn show(command: &Tunnel, uid: &Uid, prod: &Half, cons: &Half, json: bool) {
+    if json {
+        print_json(&json!({
+            "uid": uid.wire(),
+            "prod": { "s2cs": command.prod.to_string(), "listeners": prod.listeners, "targets": prod.targets },
+            "cons": { "s2cs": command.cons.to_string(), "listeners": cons.listeners, "targets": cons.targets },
+        }));
+        return;
+    }
+    println!("uid {}", uid.wire());
+    for (entry, (tunnel, target)) in cons.listeners.iter().zip(prod.listeners.iter().zip(&prod.targets)) {
+        println!("  consumer's application");
+        println!("    │  connects to {entry}");
+        println!("    ▼");
+        println!("  gateway {}", command.cons);
+        println!("    │  TLS with the UID as key, to {tunnel}");
+        println!("    ▼");
+        println!("  gateway {}", command.prod);
+        println!("    │");
+        println!("    ▼");
+        println!("  producer's application at {target}");
+        println!();
+    }
+}

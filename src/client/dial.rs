@@ -1,0 +1,89 @@
+//! Connects to a control server: TCP, TLS, HTTP/2.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use openssl::ssl::SslConnector;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_openssl::SslStream;
+use tonic::transport::{Channel, Uri};
+use tower::service_fn;
+
+use super::ClientError;
+use crate::session::{Endpoint, Host};
+use crate::tls;
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How the control channel is protected.
+#[derive(Debug, Clone)]
+pub enum Security {
+    /// TLS; the file, if any, holds what is trusted, else what the system trusts.
+    Tls(Option<PathBuf>),
+    /// None: for a control server on the same host.
+    Plain,
+}
+
+/// A control server that cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// No connection.
+    #[error("connect to {0}")]
+    Connect(Endpoint, #[source] io::Error),
+    /// No TLS, or not with whom we meant to.
+    #[error(
+        "agree on TLS with {0} (is its certificate the one given with --server-cert, and made for this name or address?)"
+    )]
+    Tls(Endpoint, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No answer.
+    #[error("connect to {address}: it does not answer within {} s", CONNECT_DEADLINE.as_secs())]
+    Silent {
+        /// Whom.
+        address: Endpoint,
+    },
+}
+
+/// A channel to a control server. Reconnects by itself.
+pub(super) async fn dial(address: &Endpoint, security: &Security) -> Result<Channel, ClientError> {
+    let tls = match security {
+        Security::Tls(trusted) => Some(tls::connector(trusted.as_deref())?),
+        Security::Plain => None,
+    };
+    // The scheme tells HTTP/2 nothing here: the connector does what there is to do about TLS.
+    let uri = tonic::transport::Endpoint::from_shared(format!("http://{address}")).map_err(|_| ClientError::Address)?;
+    let address = address.clone();
+    let connector = service_fn(move |_: Uri| {
+        let (address, tls) = (address.clone(), tls.clone());
+        async move {
+            let silent = DialError::Silent { address: address.clone() };
+            timeout(CONNECT_DEADLINE, connect(address, tls)).await.map_err(|_| silent)?.map(TokioIo::new)
+        }
+    });
+    uri.connect_with_connector(connector).await.map_err(ClientError::Dial)
+}
+
+async fn connect(address: Endpoint, tls: Option<SslConnector>) -> Result<Box<dyn Io>, DialError> {
+    let host = match &address.host {
+        Host::Ip(ip) => ip.to_string(),
+        Host::Name(name) => name.clone(),
+    };
+    let refused = |e| DialError::Connect(address.clone(), e);
+    let stream = TcpStream::connect((host.as_str(), address.port.get())).await.map_err(refused)?;
+    stream.set_nodelay(true).map_err(refused)?;
+    let Some(tls) = tls else {
+        return Ok(Box::new(stream));
+    };
+    let ssl = tls.configure().and_then(|configured| configured.into_ssl(&host));
+    let mut stream =
+        ssl.and_then(|ssl| SslStream::new(ssl, stream)).map_err(|e| DialError::Tls(address.clone(), e.into()))?;
+    Pin::new(&mut stream).connect().await.map_err(|e| DialError::Tls(address.clone(), e.into()))?;
+    Ok(Box::new(stream))
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}

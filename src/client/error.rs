@@ -1,0 +1,79 @@
+//! What can go wrong for a client, and how it is told.
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::causes::causes;
+use crate::tls::TlsError;
+
+/// A call that did not do what it was to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address does not make a URI.
+    #[error("understand the gateway's address")]
+    Address,
+    /// The trusted certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The gateway cannot be reached.
+    #[error("reach the gateway")]
+    Dial(#[source] tonic::transport::Error),
+    /// The gateway said no.
+    #[error("{doing} at {gateway}: {}", status.message())]
+    Refused {
+        /// Which call.
+        doing: &'static str,
+        /// Whose answer.
+        gateway: String,
+        /// The answer.
+        status: Box<Status>,
+    },
+}
+
+impl ClientError {
+    /// The draft's error code, where the gateway sent one, else gRPC's.
+    #[must_use]
+    pub fn code(&self) -> String {
+        match self {
+            Self::Refused { status, .. } => match status.get_details_error_info() {
+                Some(info) => info.reason,
+                None => format!("{:?}", status.code()).to_uppercase(),
+            },
+            Self::Address => "BAD_FORMAT".into(),
+            Self::Tls(_) => "TLS".into(),
+            Self::Dial(_) => "UNREACHABLE".into(),
+        }
+    }
+
+    /// The whole story in one line.
+    #[must_use]
+    pub fn story(&self) -> String {
+        match self {
+            // What tonic wraps around our own error says nothing.
+            Self::Dial(e) => {
+                let mut cause: &dyn std::error::Error = e;
+                while let Some(next) = cause.source() {
+                    cause = next;
+                    if cause.is::<super::DialError>() {
+                        break;
+                    }
+                }
+                format!("failed to {}", causes(cause))
+            }
+            other => format!("failed to {}", causes(other)),
+        }
+    }
+
+    /// The gateway does not know the UID, which may be because it has not yet read the REQ.
+    #[must_use]
+    pub(super) fn is_unknown_uid(&self) -> bool {
+        match self {
+            // The deployed release answers UNKNOWN with this text.
+            Self::Refused { status, .. } => {
+                status.code() == Code::NotFound
+                    || (status.code() == Code::Unknown && status.message().contains("entry not found"))
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! One half of a tunnel, from REQ to the moment when its listeners accept.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{ClientError, Gateway};
+use crate::session::{Endpoint, Role, Uid};
+
+/// What is asked of a gateway.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Names the stream, and is its key.
+    pub uid: Uid,
+    /// Which end.
+    pub role: Role,
+    /// How many listeners.
+    pub connections: u16,
+    /// Bandwidth in kB/s, a hint.
+    pub rate: i32,
+    /// What HELLO announces for the application.
+    pub announced: Vec<Endpoint>,
+}
+
+/// A half that stands.
+#[derive(Debug, Clone)]
+pub struct Half {
+    /// Where it accepts.
+    pub listeners: Vec<String>,
+    /// Where it forwards to.
+    pub targets: Vec<String>,
+}
+
+/// A gateway that has not read the REQ yet gets another HELLO for this long.
+const HELLO_TRIES: Duration = Duration::from_secs(5);
+const HELLO_PAUSE: Duration = Duration::from_millis(50);
+
+impl Ask {
+    /// REQ and HELLO, at once. Answers with the half's listeners and the endpoints of HELLO.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn reserve(&self, gateway: &Gateway) -> Result<(Vec<String>, Vec<String>), ClientError> {
+        let request = gateway.request(&self.uid, self.role, self.connections, self.rate);
+        let hello = announce(gateway, &self.uid, self.role, &self.announced);
+        let (answer, _) = tokio::try_join!(request, hello)?;
+        Ok((answer.listeners, answer.prod_listeners))
+    }
+
+    /// REQ, HELLO and UPDATE with these targets; PROD: none means those of HELLO.
+    ///
+    /// When it fails half way, what was made is given back.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn open(&self, gateway: &Gateway, targets: Option<Vec<String>>) -> Result<Half, ClientError> {
+        let (listeners, announced) = self.reserve(gateway).await?;
+        let targets = targets.unwrap_or(announced);
+        self.start(gateway, listeners, targets).await
+    }
+
+    /// UPDATE. When it fails, the session is given back.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn start(
+        &self,
+        gateway: &Gateway,
+        listeners: Vec<String>,
+        targets: Vec<String>,
+    ) -> Result<Half, ClientError> {
+        match gateway.update(&self.uid, self.role, targets).await {
+            Ok(answer) => Ok(Half { listeners, targets: answer.prod_listeners }),
+            Err(e) => {
+                if let Err(second) = gateway.release(&self.uid).await {
+                    tracing::warn!("also {}", second.story());
+                }
+                Err(e)
+            }
+        }
+    }
+}
+
+/// HELLO; once more for as long as the gateway may not have read the REQ.
+///
+/// # Errors
+/// [`ClientError`]
+pub async fn announce(
+    gateway: &Gateway,
+    uid: &Uid,
+    role: Role,
+    endpoints: &[Endpoint],
+) -> Result<Vec<String>, ClientError> {
+    let deadline = Instant::now() + HELLO_TRIES;
+    loop {
+        match gateway.hello(uid, role, endpoints).await {
+            Ok(answer) => return Ok(answer.listeners),
+            Err(e) if e.is_unknown_uid() && Instant::now() < deadline => sleep(HELLO_PAUSE).await,
+            Err(e) => return Err(e),
+        }
+    }
+}

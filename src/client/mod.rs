@@ -1,0 +1,12 @@
+//! The client's side of the control channel: for s2uc and appctrl, and for
+//! workflow tools that link to this crate.
+
+mod dial;
+mod error;
+mod gateway;
+mod half;
+
+pub use dial::{DialError, Security};
+pub use error::ClientError;
+pub use gateway::Gateway;
+pub use half::{Ask, Half, announce};

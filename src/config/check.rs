@@ -1,0 +1,342 @@
+//! From settings as they are written to a [`Config`] that cannot be wrong.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use super::{Config, Settings, TlsFiles, deployed};
+use crate::backend::{Catalog, Manifest};
+use crate::causes::causes;
+use crate::engine;
+use crate::policy::TargetPolicy;
+use crate::session::Protection;
+
+/// A unix socket's path has at most 107 bytes (`unix(7)`); a session adds this much.
+const LONGEST_STATE_DIR: usize = 107 - "/sessions/0123456789ab-prod/999.sock".len();
+const SITE_DIR: &str = "/etc/scistream";
+
+/// Pushes a fault for each thing that is wrong; without any, there is a config.
+pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Config> {
+    let mut notes = Vec::new();
+    let backend_name = deployed::backend_of_type(&settings, &mut notes, faults)
+        .or(settings.backend.clone())
+        .unwrap_or_else(|| "native".into());
+    let listener_ip =
+        parsed("listener_ip", settings.listener_ip.as_deref(), faults).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let port = port("port", settings.port.unwrap_or(5000), faults);
+    let listen = parsed("listen", settings.listen.as_deref(), faults).unwrap_or(SocketAddr::new(listener_ip, port));
+    let wan = parsed("wan_ip", settings.wan_ip.as_deref(), faults).unwrap_or(listener_ip);
+    let lan = parsed("lan_ip", settings.lan_ip.as_deref(), faults).unwrap_or(listener_ip);
+    let advertise = parsed("advertise_ip", settings.advertise_ip.as_deref(), faults);
+    check_advertised(wan, lan, advertise, faults);
+    let port_range = port_range(settings.port_range.as_deref().unwrap_or("5100-5200"), faults);
+    let tls = check_tls(&settings, listen, faults);
+    check_authentication(&settings, listen, faults);
+    let state_dir = check_state_dir(settings.state_dir.clone(), faults);
+    let protection = protection(settings.protection.as_deref(), faults);
+    let (catalog, backend, terminator) = check_backend(&settings, &backend_name, protection, faults)?;
+    let hello_timeout = seconds("hello_timeout", settings.hello_timeout.unwrap_or(180.0), faults);
+    let drain_grace = seconds("drain_grace", settings.drain_grace.unwrap_or(1.0), faults);
+    let max_sessions = at_least_one("max_sessions", settings.max_sessions.unwrap_or(1000), faults);
+    let max_listeners = at_least_one("max_listeners", settings.max_listeners.unwrap_or(64), faults);
+    let connections_per_process = at_least_one("max_connections", settings.max_connections.unwrap_or(4096), faults);
+    Some(Config {
+        listen,
+        tls,
+        advertise,
+        port_range: port_range?,
+        state_dir: state_dir?,
+        catalog,
+        backend,
+        terminator,
+        drain_grace,
+        connections_per_process,
+        max_listeners,
+        engine: engine::Settings {
+            wan,
+            lan,
+            protection,
+            targets: TargetPolicy { loopback: listen.ip().is_loopback() },
+            hello_timeout,
+            max_sessions,
+        },
+        notes,
+    })
+}
+
+fn parsed<T: FromStr>(name: &str, text: Option<&str>, faults: &mut Vec<String>) -> Option<T> {
+    let text = text?;
+    let value = text.parse().ok();
+    if value.is_none() {
+        let form = if name == "listen" { "IP:PORT" } else { "an IP address" };
+        faults.push(format!("{name} must be {form}, not {text:?}"));
+    }
+    value
+}
+
+/// Port 0 lets the system choose; the ready line tells which it is.
+fn port(name: &str, number: u32, faults: &mut Vec<String>) -> u16 {
+    u16::try_from(number).unwrap_or_else(|_| {
+        faults.push(format!("{name} must be at most 65535, not {number}"));
+        0
+    })
+}
+
+fn port_range(text: &str, faults: &mut Vec<String>) -> Option<RangeInclusive<u16>> {
+    let ends = text.split_once('-').and_then(|(a, b)| {
+        Some((a.trim().parse::<NonZeroU16>().ok()?.get(), b.trim().parse::<NonZeroU16>().ok()?.get()))
+    });
+    match ends {
+        Some((first, last)) if first <= last => Some(first..=last),
+        _ => {
+            faults.push(format!("port_range must be two ports like 5100-5200, the lower first, not {text:?}"));
+            None
+        }
+    }
+}
+
+fn check_advertised(wan: IpAddr, lan: IpAddr, advertise: Option<IpAddr>, faults: &mut Vec<String>) {
+    for (name, ip) in [("wan_ip", wan), ("lan_ip", lan)] {
+        if ip.is_unspecified() && advertise.is_none() {
+            faults.push(format!(
+                "{name} {ip} is every address of this host; say with advertise_ip which one others are told"
+            ));
+        }
+    }
+    if advertise.is_some_and(|ip| ip.is_unspecified()) {
+        faults.push("advertise_ip must be an address that others can connect to".into());
+    }
+}
+
+fn check_tls(settings: &Settings, listen: SocketAddr, faults: &mut Vec<String>) -> Option<TlsFiles> {
+    if settings.ssl == Some(false) {
+        if !listen.ip().is_loopback() && settings.insecure != Some(true) {
+            faults.push(format!(
+                "ssl = false on {listen}: UIDs, which are keys, would go over the network readable; \
+                 leave TLS on, listen on loopback, or add insecure"
+            ));
+        }
+        return None;
+    }
+    let certificate = settings.server_crt.clone().unwrap_or_else(|| "server.crt".into());
+    let key = settings.server_key.clone().unwrap_or_else(|| "server.key".into());
+    let missing: Vec<_> = [&certificate, &key]
+        .into_iter()
+        .filter(|path| !path.is_file())
+        .map(|path| path.display().to_string())
+        .collect();
+    if !missing.is_empty() {
+        faults.push(format!(
+            "the control server needs a certificate and its key, and there is no {}; \
+             make a pair with: s2cs cert --host NAME --ip IP",
+            missing.join(" and no ")
+        ));
+    }
+    Some(TlsFiles { certificate, key })
+}
+
+fn check_authentication(settings: &Settings, listen: SocketAddr, faults: &mut Vec<String>) {
+    if settings.client_id.is_some() || settings.client_secret.is_some() {
+        faults.push(
+            "client_id and client_secret ask for Globus authentication, which this release does not have yet; \
+             it will not start open instead"
+                .into(),
+        );
+    } else if !listen.ip().is_loopback() && settings.no_auth != Some(true) {
+        faults.push(format!(
+            "nothing says who may use this gateway, and {listen} is not loopback; \
+             listen on loopback, or say with no_auth that whoever can connect may use it"
+        ));
+    }
+}
+
+fn check_state_dir(given: Option<PathBuf>, faults: &mut Vec<String>) -> Option<PathBuf> {
+    let Some(path) = given.or_else(default_state_dir) else {
+        faults.push("state_dir is not given, and there is no home folder to put it in".into());
+        return None;
+    };
+    let path = std::path::absolute(&path).unwrap_or(path);
+    // The path goes into configuration files of several programs, each with its own rules for quoting.
+    let plain =
+        path.to_str().is_some_and(|text| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(&b)));
+    if !plain {
+        faults.push(format!("state_dir {} may hold only letters, digits and / . _ - +", path.display()));
+    }
+    if path.as_os_str().len() > LONGEST_STATE_DIR {
+        faults.push(format!(
+            "state_dir {} is longer than {LONGEST_STATE_DIR} characters, which leaves no room for unix sockets in it",
+            path.display()
+        ));
+    }
+    Some(path)
+}
+
+fn default_state_dir() -> Option<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return Some("/var/lib/scistream".into());
+    }
+    std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state")))
+        .map(|base| base.join("scistream"))
+}
+
+fn protection(text: Option<&str>, faults: &mut Vec<String>) -> Protection {
+    let Some(text) = text else {
+        return Protection::default();
+    };
+    Protection::from_str(text, true).unwrap_or_else(|_| {
+        faults.push(format!("protection must be confidentiality, integrity or none, not {text:?}"));
+        Protection::default()
+    })
+}
+
+fn check_backend(
+    settings: &Settings,
+    backend: &str,
+    protection: Protection,
+    faults: &mut Vec<String>,
+) -> Option<(Catalog, Arc<Manifest>, Arc<Manifest>)> {
+    let site_dir = settings.site_dir.as_deref().unwrap_or(Path::new(SITE_DIR));
+    if settings.site_dir.is_some() && !site_dir.is_dir() {
+        faults.push(format!("site_dir {} is not a folder", site_dir.display()));
+    }
+    let catalog = match Catalog::load(Some(site_dir)) {
+        Ok(catalog) => catalog,
+        Err(e) => {
+            faults.push(format!("backends: failed to {}", causes(&e)));
+            return None;
+        }
+    };
+    let mut find = |name: &str| match catalog.get(name) {
+        Ok(manifest) => Some(manifest),
+        Err(e) => {
+            faults.push(format!("failed to {e}"));
+            None
+        }
+    };
+    let (backend, terminator) = (find(backend), find(settings.terminator.as_deref().unwrap_or("native")));
+    let (backend, terminator) = (backend?, terminator?);
+    if !terminator.speaks_psk() {
+        faults.push(format!("terminator {} has no TLS-PSK itself; choose native or stunnel", terminator.name));
+    }
+    let end = if backend.speaks_psk() { &backend } else { &terminator };
+    if end.speaks_psk() && !end.abilities.psk.contains(&protection) {
+        faults.push(format!("{} cannot do protection {protection}; choose native", end.name));
+    }
+    Some((catalog, backend, terminator))
+}
+
+fn seconds(name: &str, seconds: f64, faults: &mut Vec<String>) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_else(|_| {
+        faults.push(format!("{name} must be a number of seconds, not {seconds}"));
+        Duration::ZERO
+    })
+}
+
+fn at_least_one<T: Default + PartialEq>(name: &str, number: T, faults: &mut Vec<String>) -> T {
+    if number == T::default() {
+        faults.push(format!("{name} must be at least 1"));
+    }
+    number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Settings that are right but for what the test changes.
+    fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
+        let mut settings =
+            Settings { ssl: Some(false), state_dir: Some("/tmp/scistream-test".into()), ..Settings::default() };
+        change(&mut settings);
+        settings
+    }
+
+    fn faults(change: impl FnOnce(&mut Settings)) -> Vec<String> {
+        let mut faults = Vec::new();
+        check(settings(change), &mut faults);
+        faults
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_deployed_release() {
+        let mut faults = Vec::new();
+        let config = check(settings(|_| {}), &mut faults).expect("a config");
+        assert_eq!(faults, Vec::<String>::new());
+        assert_eq!(config.listen.to_string(), "127.0.0.1:5000");
+        assert_eq!(config.port_range, 5100..=5200);
+        assert!(config.engine.targets.loopback);
+        assert_eq!(config.engine.protection, Protection::Confidentiality);
+    }
+
+    #[test]
+    fn many_faults_are_one_report() {
+        let faults = faults(|s| {
+            s.listener_ip = Some("host".into());
+            s.port = Some(70000);
+            s.port_range = Some("5200-5100".into());
+            s.protection = Some("some".into());
+            s.backend = Some("mock".into());
+            s.state_dir = Some("/tmp/a b".into());
+        });
+        assert_eq!(faults.len(), 6, "{faults:#?}");
+    }
+
+    #[test]
+    fn what_is_open_must_be_said() {
+        let outside = |s: &mut Settings| s.listener_ip = Some("192.0.2.1".into());
+        assert_eq!(faults(outside).len(), 2, "neither TLS nor authentication");
+        assert_eq!(
+            faults(|s| {
+                outside(s);
+                s.no_auth = Some(true);
+                s.insecure = Some(true);
+            }),
+            Vec::<String>::new()
+        );
+        assert_eq!(faults(|s| s.client_id = Some("x".into())).len(), 1);
+    }
+
+    #[test]
+    fn deployed_types_are_read_and_said() {
+        let mut faults = Vec::new();
+        let config = check(settings(|s| s.r#type = Some("StunnelSubprocess".into())), &mut faults).expect("a config");
+        assert_eq!(config.backend.name, "stunnel");
+        assert_eq!(config.notes.len(), 1);
+        assert_eq!(self::faults(|s| s.r#type = Some("Mock".into())).len(), 1);
+    }
+
+    #[test]
+    fn every_address_needs_a_name_for_others() {
+        assert_eq!(
+            faults(|s| {
+                s.wan_ip = Some("0.0.0.0".into());
+            })
+            .len(),
+            1
+        );
+        assert!(
+            faults(|s| {
+                s.wan_ip = Some("0.0.0.0".into());
+                s.advertise_ip = Some("192.0.2.7".into());
+            })
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn stunnel_cannot_go_without_tls() {
+        let faults = faults(|s| {
+            s.backend = Some("stunnel".into());
+            s.protection = Some("none".into());
+        });
+        assert_eq!(faults.len(), 1, "{faults:?}");
+    }
+}

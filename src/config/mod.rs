@@ -1,0 +1,82 @@
+//! What the operator says: flags and a TOML file → a checked [`Config`].
+//!
+//! Flags and file have the same settings under the same names (dashes in flags,
+//! underscores in the file); a flag wins. Every fault is found before any is
+//! reported, so that an operator corrects a file once.
+
+mod check;
+mod deployed;
+mod settings;
+pub(crate) use settings::boolean;
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Catalog, Manifest};
+use crate::engine;
+
+pub use settings::Settings;
+
+/// Everything that was said, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the control server listens.
+    pub listen: SocketAddr,
+    /// Its certificate; without one it speaks plain gRPC.
+    pub tls: Option<TlsFiles>,
+    /// What peers are told instead of the WAN address.
+    pub advertise: Option<IpAddr>,
+    /// Ports for listeners.
+    pub port_range: RangeInclusive<u16>,
+    /// Where sessions keep their files.
+    pub state_dir: PathBuf,
+    /// All backends.
+    pub catalog: Catalog,
+    /// The one that serves sessions.
+    pub backend: Arc<Manifest>,
+    /// The end of the tunnel for backends without PSK.
+    pub terminator: Arc<Manifest>,
+    /// How long open connections may go on at the end of a session.
+    pub drain_grace: Duration,
+    /// Connections that one process may hold open.
+    pub connections_per_process: u32,
+    /// The most listeners that one session may ask for.
+    pub max_listeners: u16,
+    /// What the engine needs.
+    pub engine: engine::Settings,
+    /// What the operator should know of how the flags were understood.
+    pub notes: Vec<String>,
+}
+
+/// The control server's certificate and key, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, with its chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// All that is wrong with what the operator said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.0.iter().map(|fault| format!("- {fault}")).collect::<Vec<_>>().join("\n"))]
+pub struct Faults(pub Vec<String>);
+
+impl Config {
+    /// Reads the file that the flags name, if any, and checks everything.
+    ///
+    /// # Errors
+    /// [`Faults`], all of them.
+    pub fn load(flags: Settings) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let file = flags.config.as_deref().map(|path| Settings::from_file(path, &mut faults)).unwrap_or_default();
+        let config = check::check(flags.over(file), &mut faults);
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(Faults(faults)),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The settings as they are written: in flags, and in the file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Every setting of s2cs, unchecked. One struct for the command line and for the
+/// file, so that neither knows one that the other does not.
+#[derive(Debug, Clone, Default, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// A TOML file with these same settings, underscores for dashes; flags win
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Address of this gateway, where others of this list are not given [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub listener_ip: Option<String>,
+    /// Port of the control server [default: 5000]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u32>,
+    /// Where the control server listens [default: --listener-ip and --port]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<String>,
+    /// Where PROD sessions listen for the other gateway [default: --listener-ip]
+    #[arg(long, value_name = "IP")]
+    pub wan_ip: Option<String>,
+    /// Where CONS sessions listen for the facility's own applications [default: --listener-ip]
+    #[arg(long, value_name = "IP")]
+    pub lan_ip: Option<String>,
+    /// What peers are told instead of --wan-ip, behind NAT or in a container
+    #[arg(long, value_name = "IP")]
+    pub advertise_ip: Option<String>,
+    /// Ports for listeners, both ends included [default: 5100-5200]
+    #[arg(long, value_name = "A-B")]
+    pub port_range: Option<String>,
+    /// What carries the bytes: native, stunnel, haproxy, nginx, or one of the site's [default: native]
+    #[arg(long, value_name = "NAME")]
+    pub backend: Option<String>,
+    /// What ends the tunnel for a backend without PSK: native or stunnel [default: native]
+    #[arg(long, value_name = "NAME")]
+    pub terminator: Option<String>,
+    /// The floor of the tunnel's protection: confidentiality, integrity (also what deployed
+    /// stunnel peers speak: authenticated, not encrypted) or none [default: confidentiality]
+    #[arg(long, value_name = "FLOOR")]
+    pub protection: Option<String>,
+    /// Where sessions keep their keys, configurations and logs
+    /// [default: /var/lib/scistream for root, else ~/.local/state/scistream]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where a site puts backends/ and templates/ of its own [default: /etc/scistream]
+    #[arg(long, value_name = "DIR")]
+    pub site_dir: Option<PathBuf>,
+    /// Certificate of the control server, PEM [default: server.crt]
+    #[arg(long, value_name = "FILE")]
+    pub server_crt: Option<PathBuf>,
+    /// Its private key, PEM [default: server.key]
+    #[arg(long, value_name = "FILE")]
+    pub server_key: Option<PathBuf>,
+    /// TLS on the control channel; False only on loopback or with --insecure [default: True]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pub ssl: Option<bool>,
+    /// Allow a plain control channel beyond loopback: UIDs, which are keys, go over it readable
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL")]
+    pub insecure: Option<bool>,
+    /// Serve whoever can connect, beyond loopback too
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL")]
+    pub no_auth: Option<bool>,
+    /// Seconds that REQ waits for HELLO, and HELLO for REQ [default: 180]
+    #[arg(long, value_name = "SECONDS")]
+    pub hello_timeout: Option<f64>,
+    /// Sessions at once [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub max_sessions: Option<usize>,
+    /// Listeners that one session may ask for [default: 64]
+    #[arg(long, value_name = "N")]
+    pub max_listeners: Option<u16>,
+    /// Connections that one session may hold open [default: 4096]
+    #[arg(long, value_name = "N")]
+    pub max_connections: Option<u32>,
+    /// Seconds that open connections may go on after a release [default: 1]
+    #[arg(long, value_name = "SECONDS")]
+    pub drain_grace: Option<f64>,
+    /// The deployed release's name of --backend: StunnelSubprocess, HaproxySubprocess, Haproxy,
+    /// Nginx, Stunnel, S2DS
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip)]
+    pub r#type: Option<String>,
+    /// The deployed release's switch for Globus authentication
+    #[arg(long, value_name = "ID", hide = true)]
+    #[serde(skip)]
+    pub client_id: Option<String>,
+    /// The deployed release's secret for Globus authentication
+    #[arg(long, value_name = "SECRET", hide = true)]
+    #[serde(skip)]
+    pub client_secret: Option<String>,
+}
+
+/// Booleans as people write them, Python's among them.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("write True or False".into()),
+    }
+}
+
+macro_rules! first_of {
+    ($flags:ident, $file:ident: $($field:ident)*) => {
+        Self { $($field: $flags.$field.or($file.$field),)* }
+    };
+}
+
+impl Settings {
+    /// These settings, and where they say nothing, those of a file.
+    #[must_use]
+    pub fn over(self, file: Self) -> Self {
+        let flags = self;
+        first_of!(flags, file: config listener_ip port listen wan_ip lan_ip advertise_ip port_range backend
+            terminator protection state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
+            max_sessions max_listeners max_connections drain_grace r#type client_id client_secret)
+    }
+
+    /// Reads a file key by key, so that each one that is wrong gets its own line.
+    pub(super) fn from_file(path: &Path, faults: &mut Vec<String>) -> Self {
+        let name = path.display();
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) => {
+                faults.push(format!("{name} cannot be read: {e}"));
+                return Self::default();
+            }
+        };
+        let table: toml::Table = match toml::from_str(&text) {
+            Ok(table) => table,
+            Err(e) => {
+                faults.push(format!("{name} is not TOML: {}", e.to_string().trim_end()));
+                return Self::default();
+            }
+        };
+        let mut all = Self::default();
+        for (key, value) in table {
+            let one = toml::Table::from_iter([(key.clone(), value)]);
+            match one.try_into::<Self>() {
+                Ok(one) => all = one.over(all),
+                Err(e) => faults.push(format!("{name}: {key}: {}", e.message())),
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_a_file_is_found_and_a_flag_wins() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s2cs.toml");
+        fs::write(&path, "port = \"x\"\nbakend = \"native\"\nlan_ip = \"10.0.0.1\"\nwan_ip = \"10.0.0.2\"\n")
+            .expect("written");
+        let mut faults = Vec::new();
+        let file = Settings::from_file(&path, &mut faults);
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        assert!(faults.iter().any(|f| f.contains("bakend")) && faults.iter().any(|f| f.contains("port")));
+        let flags = Settings { lan_ip: Some("10.9.9.9".into()), ..Settings::default() };
+        let both = flags.over(file);
+        assert_eq!(both.lan_ip.as_deref(), Some("10.9.9.9"));
+        assert_eq!(both.wan_ip.as_deref(), Some("10.0.0.2"));
+    }
+
+    #[test]
+    fn booleans_of_every_custom() {
+        assert_eq!(boolean("False"), Ok(false));
+        assert_eq!(boolean("true"), Ok(true));
+        assert!(boolean("maybe").is_err());
+    }
+}

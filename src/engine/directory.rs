@@ -1,0 +1,233 @@
+//! Which sessions there are, and which HELLOs came before their REQ.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::refusal::Refusal;
+use super::session_task::SessionHandle;
+use crate::session::{Role, SessionId, UidDigest};
+
+/// HELLOs that may wait for their REQ at once.
+const MOST_EARLY: usize = 1000;
+/// How long a UID is remembered after its REQ was refused, or its session has ended.
+const MEMORY: Duration = Duration::from_secs(600);
+/// How many UIDs are remembered at most.
+const MOST_REMEMBERED: usize = 10_000;
+
+/// All sessions of the gateway.
+#[derive(Debug)]
+pub(super) struct Directory {
+    most: usize,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    closed: bool,
+    sessions: HashMap<SessionId, Place>,
+    early: HashMap<UidDigest, Vec<Early>>,
+    ended: HashMap<UidDigest, Instant>,
+    refused: HashMap<UidDigest, Instant>,
+}
+
+/// A session's place in the directory.
+#[derive(Debug)]
+enum Place {
+    /// Taken; the session is being made.
+    Claimed,
+    Filled(SessionHandle),
+}
+
+#[derive(Debug)]
+struct Early {
+    role: Role,
+    tell: oneshot::Sender<SessionHandle>,
+}
+
+/// A session for a HELLO: there, or to come.
+#[derive(Debug)]
+pub enum Found {
+    /// It is there.
+    Now(SessionHandle),
+    /// It is told when its REQ comes.
+    Later(oneshot::Receiver<SessionHandle>),
+}
+
+/// A place for a new session. Dropping it unfilled gives it back.
+#[derive(Debug)]
+pub(super) struct Claim<'a> {
+    directory: &'a Directory,
+    session: SessionId,
+    filled: bool,
+}
+
+impl Directory {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, inner: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the place of a new session.
+    pub(super) fn claim(&self, session: SessionId) -> Result<Claim<'_>, Refusal> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(Refusal::ShuttingDown);
+        }
+        if inner.sessions.contains_key(&session) {
+            return Err(Refusal::Exists(session));
+        }
+        if inner.sessions.len() >= self.most {
+            return Err(Refusal::Full { what: "sessions", limit: self.most });
+        }
+        inner.refused.remove(&session.uid);
+        inner.sessions.insert(session, Place::Claimed);
+        Ok(Claim { directory: self, session, filled: false })
+    }
+
+    pub(super) fn find(&self, session: SessionId) -> Result<SessionHandle, Refusal> {
+        match self.lock().sessions.get(&session) {
+            Some(Place::Filled(handle)) => Ok(handle.clone()),
+            _ => Err(Refusal::Unknown { uid: session.uid, role: Some(session.role) }),
+        }
+    }
+
+    /// The session that a HELLO is for. Deployed clients say PROD for either
+    /// end, so the end that waits for a HELLO comes first.
+    pub(super) fn find_for_hello(&self, uid: UidDigest, role: Role) -> Result<Found, Refusal> {
+        if let Some(handle) = self.find_waiting(uid, role) {
+            return Ok(Found::Now(handle));
+        }
+        let mut inner = self.lock();
+        let here = preferred(role)
+            .into_iter()
+            .find_map(|role| inner.sessions.get(&SessionId { uid, role }).and_then(Place::handle));
+        if let Some(handle) = here {
+            return Ok(Found::Now(handle.clone()));
+        }
+        if inner.closed {
+            return Err(Refusal::ShuttingDown);
+        }
+        if inner.refused.contains_key(&uid) {
+            return Err(Refusal::Unknown { uid, role: None });
+        }
+        for waiting in inner.early.values_mut() {
+            waiting.retain(|early| !early.tell.is_closed());
+        }
+        inner.early.retain(|_, waiting| !waiting.is_empty());
+        if inner.early.values().map(Vec::len).sum::<usize>() >= MOST_EARLY {
+            return Err(Refusal::Full { what: "HELLOs that wait for their REQ", limit: MOST_EARLY });
+        }
+        let (tell, later) = oneshot::channel();
+        inner.early.entry(uid).or_default().push(Early { role, tell });
+        Ok(Found::Later(later))
+    }
+
+    /// The session of that UID that waits for its HELLO.
+    pub(super) fn find_waiting(&self, uid: UidDigest, role: Role) -> Option<SessionHandle> {
+        let inner = self.lock();
+        preferred(role)
+            .into_iter()
+            .filter_map(|role| inner.sessions.get(&SessionId { uid, role }).and_then(Place::handle))
+            .find(|handle| handle.awaits_hello())
+            .cloned()
+    }
+
+    /// Every session of a UID; none if it ended a short while ago.
+    pub(super) fn find_for_release(&self, uid: UidDigest) -> Result<Vec<SessionHandle>, Refusal> {
+        let mut inner = self.lock();
+        inner.early.remove(&uid);
+        let found: Vec<_> = [Role::Prod, Role::Cons]
+            .into_iter()
+            .filter_map(|role| inner.sessions.get(&SessionId { uid, role }).and_then(Place::handle))
+            .cloned()
+            .collect();
+        if found.is_empty() && !inner.ended.contains_key(&uid) {
+            return Err(Refusal::Unknown { uid, role: None });
+        }
+        Ok(found)
+    }
+
+    /// The REQ of this UID was refused: its HELLO, if it comes, is not to wait.
+    pub(super) fn expect_no_hello(&self, uid: UidDigest) {
+        let mut inner = self.lock();
+        if !inner.sessions.keys().any(|session| session.uid == uid) {
+            inner.early.remove(&uid);
+            remember(&mut inner.refused, uid);
+        }
+    }
+
+    /// A session is gone.
+    pub(super) fn forget(&self, session: SessionId) {
+        let mut inner = self.lock();
+        inner.sessions.remove(&session);
+        remember(&mut inner.ended, session.uid);
+    }
+
+    /// Takes no new sessions from now on, and tells which there are.
+    pub(super) fn close(&self) -> Vec<SessionHandle> {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.early.clear();
+        inner.sessions.values().filter_map(Place::handle).cloned().collect()
+    }
+}
+
+impl Place {
+    fn handle(&self) -> Option<&SessionHandle> {
+        match self {
+            Self::Claimed => None,
+            Self::Filled(handle) => Some(handle),
+        }
+    }
+}
+
+impl Claim<'_> {
+    /// Puts the session in its place, and tells the HELLO that waits for it.
+    pub(super) fn fill(mut self, handle: SessionHandle) {
+        self.filled = true;
+        let mut inner = self.directory.lock();
+        if let Some(mut waiting) = inner.early.remove(&self.session.uid) {
+            waiting.retain(|early| !early.tell.is_closed());
+            waiting.sort_by_key(|early| early.role != self.session.role);
+            if !waiting.is_empty() {
+                let early = waiting.remove(0);
+                // One that gives up at this very moment leaves the session waiting for the next.
+                drop(early.tell.send(handle.clone()));
+            }
+            if !waiting.is_empty() {
+                inner.early.insert(self.session.uid, waiting);
+            }
+        }
+        inner.sessions.insert(self.session, Place::Filled(handle));
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if !self.filled {
+            self.directory.lock().sessions.remove(&self.session);
+        }
+    }
+}
+
+fn preferred(role: Role) -> [Role; 2] {
+    match role {
+        Role::Prod => [Role::Prod, Role::Cons],
+        Role::Cons => [Role::Cons, Role::Prod],
+    }
+}
+
+fn remember(memory: &mut HashMap<UidDigest, Instant>, uid: UidDigest) {
+    if memory.len() >= MOST_REMEMBERED {
+        memory.retain(|_, when| when.elapsed() < MEMORY);
+    }
+    if memory.len() < MOST_REMEMBERED {
+        memory.insert(uid, Instant::now());
+    }
+}

@@ -1,0 +1,205 @@
+//! Why a command was refused: in whose favour it is decided, and what to do.
+
+use std::time::Duration;
+
+use crate::backend::ProgramError;
+use crate::policy::TargetError;
+use crate::ports::PortError;
+use crate::session::{Rejection, ReleaseReason, Role, SessionId, UidDigest};
+use crate::supervisor::ServeError;
+
+/// The error codes of draft-scistream-protocol-02 that this server sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// Policy forbids it.
+    AuthError,
+    /// The UID is malformed, unknown, or taken.
+    InvalidUid,
+    /// The gateway has not what it takes.
+    NoResource,
+    /// The proxy would not come up.
+    ConnError,
+    /// Something else in the request is malformed.
+    BadFormat,
+    /// The session is not in a state for it.
+    VersionErr,
+    /// Our own fault.
+    ServerErr,
+    /// The other party did not come.
+    Timeout,
+    /// The gateway takes no new sessions, or is busy with the session; later it may.
+    Unavailable,
+}
+
+impl Code {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthError => "AUTH_ERROR",
+            Self::InvalidUid => "INVALID_UID",
+            Self::NoResource => "NO_RESOURCE",
+            Self::ConnError => "CONN_ERROR",
+            Self::BadFormat => "BAD_FORMAT",
+            Self::VersionErr => "VERSION_ERR",
+            Self::ServerErr => "SERVER_ERR",
+            Self::Timeout => "TIMEOUT",
+            Self::Unavailable => "UNAVAILABLE",
+        }
+    }
+}
+
+/// A command that was refused. The message is one sentence for the caller.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A field is malformed.
+    #[error("{field}: {why}")]
+    BadField {
+        /// Which field, as the wire names it.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The UID is malformed.
+    #[error("uid: {why}")]
+    BadUid {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There is no such session.
+    #[error("no session {uid}{} is here", .role.map(|role| format!(" with the role {role}")).unwrap_or_default())]
+    Unknown {
+        /// Which, as a short hash.
+        uid: UidDigest,
+        /// In which role, when that was asked for.
+        role: Option<Role>,
+    },
+    /// There is one already.
+    #[error("the session {0} is here already")]
+    Exists(SessionId),
+    /// The session is not in a state for it.
+    #[error("the session {session} {}", match why {
+        Rejection::NotAnnounced => "has had no HELLO yet",
+        Rejection::Busy => "is busy with another UPDATE",
+        Rejection::Ending => "is ending",
+    })]
+    Rejected {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        why: Rejection,
+    },
+    /// An endpoint cannot be a target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// No port is to be had.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// A program is missing.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The gateway is full.
+    #[error("the gateway holds {limit} {what}, which is its limit")]
+    Full {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The data path would not come up or change.
+    #[error(transparent)]
+    DataPath(#[from] ServeError),
+    /// HELLO did not come.
+    #[error("no HELLO came for the session {session} within {} s", waited.as_secs())]
+    NoHello {
+        /// Which.
+        session: SessionId,
+        /// How long the gateway waited.
+        waited: Duration,
+    },
+    /// REQ did not come.
+    #[error("no REQ came for the UID {uid} within {} s", waited.as_secs())]
+    NoRequest {
+        /// Which, as a short hash.
+        uid: UidDigest,
+        /// How long the gateway waited.
+        waited: Duration,
+    },
+    /// The session ended before there was an answer.
+    #[error("the session {session} ended: {why}")]
+    Ended {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        why: ReleaseReason,
+    },
+    /// The gateway is going down.
+    #[error("the gateway is shutting down")]
+    ShuttingDown,
+    /// Our own fault.
+    #[error("the gateway failed to {doing}")]
+    Internal {
+        /// What it was doing.
+        doing: &'static str,
+        /// What the system said. Stays in the gateway's log.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Refusal {
+    /// The draft's code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::BadField { .. } | Self::Target(TargetError::Unresolved { .. }) => Code::BadFormat,
+            Self::BadUid { .. } | Self::Unknown { .. } | Self::Exists(_) => Code::InvalidUid,
+            Self::Target(TargetError::Forbidden { .. }) => Code::AuthError,
+            Self::Rejected { why: Rejection::Busy, .. } | Self::ShuttingDown | Self::Ended { .. } => Code::Unavailable,
+            Self::Rejected { .. } => Code::VersionErr,
+            Self::Port(_) | Self::Program(_) | Self::Full { .. } | Self::DataPath(ServeError::Program(_)) => {
+                Code::NoResource
+            }
+            Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => Code::ConnError,
+            Self::DataPath(ServeError::Render(_) | ServeError::System { .. }) | Self::Internal { .. } => {
+                Code::ServerErr
+            }
+            Self::NoHello { .. } | Self::NoRequest { .. } => Code::Timeout,
+        }
+    }
+
+    /// What the caller can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::BadField { .. } => "correct the field and call again",
+            Self::BadUid { .. } => "send a UUID, or better 64 random hexadecimal digits",
+            Self::Unknown { .. } => "send REQ first, check the UID, and check that this is the right gateway",
+            Self::Exists(_) => "release it first, or ask with a new UID",
+            Self::Rejected { why: Rejection::NotAnnounced, .. } => {
+                "have the application controller send HELLO, then call again"
+            }
+            Self::Rejected { why: Rejection::Busy, .. } => "call again in a moment",
+            Self::Rejected { why: Rejection::Ending, .. } | Self::Ended { .. } => "ask for a new one",
+            Self::Target(TargetError::Forbidden { .. }) => {
+                "name an address inside the facility, or ask the gateway's operator"
+            }
+            Self::Target(TargetError::Unresolved { .. }) => {
+                "name an IP address, or a name that the gateway can resolve"
+            }
+            Self::Port(PortError::NoneFree { .. }) => {
+                "release a session, ask for fewer connections, or have the operator widen --port-range"
+            }
+            Self::Port(PortError::Address { .. }) => "have the operator check --wan-ip and --lan-ip",
+            Self::Program(_) | Self::DataPath(ServeError::Program(_)) => "have the operator install it on the gateway",
+            Self::Full { .. } => "release something first, or try again later",
+            Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => {
+                "what was live before is live still; show the gateway's operator what the program said"
+            }
+            Self::DataPath(_) | Self::Internal { .. } => "show the gateway's operator the time and the session",
+            Self::NoHello { .. } => "start the application controller with the same UID, then ask again",
+            Self::NoRequest { .. } => "send REQ with the same UID to this gateway, then say HELLO again",
+            Self::ShuttingDown => "try again later",
+        }
+    }
+}

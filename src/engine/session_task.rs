@@ -1,0 +1,326 @@
+//! One task a session: runs the machine, performs its effects, and holds all
+//! that the session holds.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::refusal::Refusal;
+use super::{Announced, Reserved, Serving, Shared};
+use crate::ports::PortLease;
+use crate::session::{
+    Effect, Endpoint, Event, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State, TargetAddr,
+};
+use crate::store::SessionFolder;
+use crate::supervisor::{DataPath, Report, ServeError};
+
+/// HELLO as a session takes it: understood, resolved, and permitted.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    pub(super) endpoints: Vec<Endpoint>,
+    /// What the endpoints are, for a PROD session.
+    pub(super) targets: Vec<TargetAddr>,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What a session is told to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    Announce { announcement: Announcement, answer: Answer<Announced> },
+    SpoiltHello { why: String },
+    Retarget { targets: Vec<TargetAddr>, answer: Answer<Serving> },
+    End { why: ReleaseReason, done: oneshot::Sender<()> },
+}
+
+/// The way to a session's task.
+#[derive(Debug, Clone)]
+pub struct SessionHandle {
+    /// Which session.
+    pub session: SessionId,
+    orders: mpsc::UnboundedSender<Order>,
+    awaits_hello: Arc<AtomicBool>,
+}
+
+impl SessionHandle {
+    pub(super) fn awaits_hello(&self) -> bool {
+        self.awaits_hello.load(Ordering::Acquire)
+    }
+
+    pub(super) fn send(&self, order: Order) {
+        // A session that has ended needs no orders.
+        drop(self.orders.send(order));
+    }
+
+    pub(super) async fn ask<T>(&self, order: impl FnOnce(Answer<T>) -> Order) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(order(answer));
+        let ended = Refusal::Ended { session: self.session, why: ReleaseReason::Asked };
+        answered.await.unwrap_or(Err(ended))
+    }
+
+    /// Ends the session, and waits until nothing is left of it.
+    pub(super) async fn end(&self, why: ReleaseReason) {
+        let (done, gone) = oneshot::channel();
+        self.send(Order::End { why, done });
+        // An error says that the task has ended, which is what is waited for.
+        drop(gone.await);
+    }
+}
+
+/// What a new session starts with.
+pub(super) struct SessionParts {
+    pub(super) session: SessionId,
+    pub(super) leases: Vec<PortLease>,
+    pub(super) folder: SessionFolder,
+    pub(super) answer: Answer<Reserved>,
+    pub(super) shared: Arc<Shared>,
+}
+
+struct Task {
+    session: SessionId,
+    shared: Arc<Shared>,
+    machine: Machine,
+    /// Empty once the data path has them.
+    leases: Vec<PortLease>,
+    listeners: Vec<ListenAddr>,
+    announced_targets: Vec<TargetAddr>,
+    folder: SessionFolder,
+    data_path: Option<DataPath>,
+    reports: mpsc::Receiver<Report>,
+    reporter: mpsc::Sender<Report>,
+    awaits_hello: Arc<AtomicBool>,
+    waiting_reserve: Option<Answer<Reserved>>,
+    waiting_update: Option<Answer<Serving>>,
+    refused: Option<ServeError>,
+    hello_deadline: Instant,
+}
+
+/// Starts a session's task. It ends, and leaves nothing, when the session ends.
+pub(super) fn open(parts: SessionParts) -> SessionHandle {
+    let (orders, inbox) = mpsc::unbounded_channel();
+    let (reporter, reports) = mpsc::channel(4);
+    let awaits_hello = Arc::new(AtomicBool::new(true));
+    let handle = SessionHandle { session: parts.session, orders, awaits_hello: Arc::clone(&awaits_hello) };
+    let task = Task {
+        session: parts.session,
+        machine: Machine::default(),
+        listeners: parts.leases.iter().map(PortLease::address).collect(),
+        leases: parts.leases,
+        announced_targets: Vec::new(),
+        folder: parts.folder,
+        data_path: None,
+        reports,
+        reporter,
+        awaits_hello,
+        waiting_reserve: Some(parts.answer),
+        waiting_update: None,
+        refused: None,
+        hello_deadline: Instant::now() + parts.shared.settings.hello_timeout,
+        shared: parts.shared,
+    };
+    tokio::spawn(task.run(inbox));
+    handle
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        while self.machine.state != State::Released {
+            let reserved = self.machine.state == State::Reserved;
+            tokio::select! {
+                Some(order) = inbox.recv() => self.obey(order).await,
+                Some(report) = self.reports.recv() => self.heed(report).await,
+                () = abandoned(self.waiting_reserve.as_mut()) => {
+                    self.step(Event::Release(ReleaseReason::Abandoned)).await;
+                }
+                () = sleep_until(self.hello_deadline), if reserved => {
+                    self.step(Event::Release(ReleaseReason::NoHello)).await;
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Announce { announcement, answer } => self.announce(announcement, answer).await,
+            Order::SpoiltHello { why } if self.machine.state == State::Reserved => {
+                if let Some(answer) = self.waiting_reserve.take() {
+                    reply(answer, Err(Refusal::BadField { field: "HELLO", why }));
+                }
+                self.step(Event::Release(ReleaseReason::NoHello)).await;
+            }
+            Order::SpoiltHello { .. } => {}
+            Order::Retarget { targets, answer } => self.retarget(targets, answer).await,
+            Order::End { why, done } => {
+                self.step(Event::Release(why)).await;
+                if done.send(()).is_err() {
+                    tracing::debug!(session = %self.session, "whoever asked for the end did not wait for it");
+                }
+            }
+        }
+    }
+
+    async fn announce(&mut self, announcement: Announcement, answer: Answer<Announced>) {
+        let Announcement { endpoints, targets } = announcement;
+        if self.machine.state == State::Reserved && self.session.role == Role::Cons {
+            self.take_wished_ports(&endpoints);
+        }
+        self.awaits_hello.store(false, Ordering::Release);
+        self.announced_targets = targets;
+        // Nothing rejects a HELLO while the task runs: an ending session is gone with its step.
+        self.step(Event::Announce(endpoints)).await;
+        let announced = Announced { role: self.session.role, listeners: self.listeners.clone() };
+        reply(answer, Ok(announced));
+    }
+
+    /// Moves listener i to the port that the application asked for, where that is free.
+    fn take_wished_ports(&mut self, endpoints: &[Endpoint]) {
+        let ip = self.shared.listen_ip(self.session.role);
+        for (index, endpoint) in endpoints.iter().enumerate().take(self.leases.len()) {
+            let wish = SocketAddr::new(ip, endpoint.port.get());
+            if let Some(other) = self.leases.iter().position(|lease| lease.address().0 == wish) {
+                self.leases.swap(index, other);
+            } else if let Some(lease) = self.shared.ports.lease_this(wish) {
+                self.leases[index] = lease;
+            }
+        }
+        self.listeners = self.leases.iter().map(PortLease::address).collect();
+    }
+
+    async fn retarget(&mut self, targets: Vec<TargetAddr>, answer: Answer<Serving>) {
+        let targets = if targets.is_empty() { &self.announced_targets } else { &targets };
+        let protection = self.shared.settings.protection;
+        match Plan::new(self.session.role, protection, &self.listeners, targets) {
+            // A second UPDATE is rejected by the machine, and must not displace the first one's answer.
+            Some(plan) if self.waiting_update.is_none() => {
+                self.waiting_update = Some(answer);
+                self.step(Event::Update(plan)).await;
+            }
+            Some(_) => reply(answer, Err(self.rejected(Rejection::Busy))),
+            None => reply(answer, Err(self.rejected(Rejection::NotAnnounced))),
+        }
+    }
+
+    fn rejected(&self, why: Rejection) -> Refusal {
+        Refusal::Rejected { session: self.session, why }
+    }
+
+    async fn heed(&mut self, report: Report) {
+        let session = self.session;
+        match report {
+            Report::Confirmed => self.step(Event::Confirmed).await,
+            Report::Refused(why) => {
+                tracing::warn!(%session, "the plan was refused: {why}");
+                self.refused = Some(why);
+                self.step(Event::Refused).await;
+            }
+            Report::Degraded(why) => self.step(Event::Degraded(why)).await,
+            Report::Recovered => {
+                tracing::info!(%session, "healthy again");
+                self.step(Event::Recovered).await;
+            }
+            Report::Lost(why) => self.step(Event::Release(ReleaseReason::Lost { why })).await,
+        }
+    }
+
+    async fn step(&mut self, event: Event) {
+        let before = self.machine.state;
+        let (machine, effects) = std::mem::take(&mut self.machine).step(event);
+        self.machine = machine;
+        if self.machine.state != before {
+            tracing::info!(session = %self.session, from = %before, to = %self.machine.state, "session");
+        }
+        for effect in effects {
+            // Boxed: tearing down steps once more, to the end.
+            Box::pin(self.perform(effect)).await;
+        }
+    }
+
+    async fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::AnswerReserve => {
+                if let Some(answer) = self.waiting_reserve.take() {
+                    let listeners = self.listeners.clone();
+                    reply(answer, Ok(Reserved { listeners, announced: self.machine.announced.clone() }));
+                }
+            }
+            Effect::Start(plan) | Effect::Change(plan) => {
+                let path = self.data_path.get_or_insert_with(|| {
+                    DataPath::open(
+                        Arc::clone(&self.shared.site),
+                        self.session,
+                        self.folder.places().clone(),
+                        std::mem::take(&mut self.leases),
+                        self.reporter.clone(),
+                    )
+                });
+                path.serve(plan);
+            }
+            Effect::AnswerUpdated => {
+                let targets = self.machine.live.iter().flat_map(|plan| plan.routes.iter().map(|r| r.target)).collect();
+                let serving = Serving { listeners: self.listeners.clone(), targets };
+                tracing::info!(session = %self.session, revision = self.machine.revision, "serving");
+                self.answer_update(Ok(serving));
+            }
+            Effect::AnswerRefused => {
+                if let Some(why) = self.refused.take() {
+                    self.answer_update(Err(why.into()));
+                }
+            }
+            Effect::Reject(why) => {
+                let refusal = self.rejected(why);
+                self.answer_update(Err(refusal));
+            }
+            Effect::TearDown(why) => {
+                tracing::info!(session = %self.session, "ending: {why}");
+                self.tear_down(why).await;
+                self.step(Event::Drained).await;
+            }
+            Effect::Forget => self.shared.directory.forget(self.session),
+        }
+    }
+
+    async fn tear_down(&mut self, why: ReleaseReason) {
+        let session = self.session;
+        self.awaits_hello.store(false, Ordering::Release);
+        if let Some(answer) = self.waiting_reserve.take() {
+            let waited = self.shared.settings.hello_timeout;
+            let refusal = match &why {
+                ReleaseReason::NoHello => Refusal::NoHello { session, waited },
+                why => Refusal::Ended { session, why: why.clone() },
+            };
+            reply(answer, Err(refusal));
+        }
+        self.answer_update(Err(Refusal::Ended { session, why }));
+        if let Some(path) = self.data_path.take() {
+            path.stop().await;
+        }
+        self.leases.clear();
+        if let Err(e) = self.folder.remove() {
+            tracing::error!(%session, "cannot remove the session's folder: {e}");
+        }
+    }
+
+    fn answer_update(&mut self, answer: Result<Serving, Refusal>) {
+        if let Some(waiting) = self.waiting_update.take() {
+            reply(waiting, answer);
+        }
+    }
+}
+
+/// Whoever waits may have gone meanwhile; that alone ends nothing here.
+fn reply<T>(to: Answer<T>, answer: Result<T, Refusal>) {
+    drop(to.send(answer));
+}
+
+/// Resolves when the client that waits for REQ goes away.
+async fn abandoned(waiting: Option<&mut Answer<Reserved>>) {
+    match waiting {
+        Some(answer) => answer.closed().await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,101 @@
+//! Accepts control connections: TLS handshakes with a deadline and a cap.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use openssl::ssl::{Ssl, SslAcceptor};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_openssl::SslStream;
+use tonic::transport::server::Connected;
+
+/// Handshakes that may be under way at once; more wait in the backlog.
+const MOST_HANDSHAKES: usize = 256;
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+/// What is waited when the system has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A control connection, ready for HTTP/2.
+pub(super) struct ControlStream(Box<dyn Io>);
+
+/// Accepts until the receiver of the streams goes.
+pub(super) async fn accept(
+    listener: TcpListener,
+    tls: Option<SslAcceptor>,
+    ready: mpsc::Sender<io::Result<ControlStream>>,
+) {
+    let slots = Arc::new(Semaphore::new(MOST_HANDSHAKES));
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+        let (stream, peer) = tokio::select! {
+            () = ready.closed() => return,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    tracing::warn!("cannot accept a control connection: {e}");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let (tls, ready) = (tls.clone(), ready.clone());
+        // Ends by its deadline at the latest.
+        tokio::spawn(async move {
+            let shaken = timeout(HANDSHAKE_DEADLINE, handshake(stream, tls)).await;
+            drop(slot);
+            match shaken {
+                // The receiver goes only when the server stops.
+                Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
+                Ok(Err(e)) => tracing::info!(%peer, "a control connection failed its handshake: {e}"),
+                Err(_) => tracing::info!(%peer, "a control connection did not finish its handshake in time"),
+            }
+        });
+    }
+}
+
+async fn handshake(
+    stream: TcpStream,
+    tls: Option<SslAcceptor>,
+) -> Result<ControlStream, Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else {
+        return Ok(ControlStream(Box::new(stream)));
+    };
+    let mut stream = SslStream::new(Ssl::new(tls.context())?, stream)?;
+    Pin::new(&mut stream).accept().await?;
+    Ok(ControlStream(Box::new(stream)))
+}
+
+impl Connected for ControlStream {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for ControlStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ControlStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,128 @@
+//! The four calls of the contract, under the deployed name and under the draft's.
+
+use std::net::{IpAddr, SocketAddr};
+
+use scistream_proto as wire;
+use tonic::{Request, Response, Status};
+use wire::control_server::Control;
+use wire::sci_stream_control_server::SciStreamControl;
+
+use super::parse;
+use super::status::status;
+use crate::engine::{Engine, Refusal};
+use crate::session::{ListenAddr, Role, Uid};
+
+/// Serves both names from one engine.
+#[derive(Debug, Clone)]
+pub struct ControlService {
+    /// What does the work.
+    pub engine: Engine,
+    /// What peers are told instead of the address listened on.
+    pub advertise: Option<IpAddr>,
+    /// The most listeners that one session may ask for.
+    pub max_listeners: u16,
+}
+
+impl ControlService {
+    async fn reserve(&self, message: wire::Request) -> Result<wire::Response, Refusal> {
+        let uid = parse::uid(&message.uid)?;
+        let command = parse::reserve(uid.clone(), &message, self.max_listeners)
+            .inspect_err(|_| self.engine.spoil_request(&uid))?;
+        let role = command.role;
+        let reserved = self.engine.reserve(command).await?;
+        Ok(wire::Response {
+            listeners: self.told(role, &reserved.listeners),
+            prod_listeners: reserved.announced.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    async fn announce(&self, message: wire::Hello) -> Result<wire::AppResponse, Refusal> {
+        let uid = parse::uid(&message.uid)?;
+        let command = parse::announce(uid.clone(), &message).inspect_err(|refusal| {
+            self.spoil_hello(&uid, &message.role, refusal);
+        })?;
+        let announced = self.engine.announce(command).await?;
+        let listeners = self.told(announced.role, &announced.listeners);
+        Ok(match announced.role {
+            Role::Prod => wire::AppResponse { message: "Sending Prod listeners...".into(), listeners: vec![] },
+            Role::Cons => wire::AppResponse { message: "Sending listeners...".into(), listeners },
+        })
+    }
+
+    fn spoil_hello(&self, uid: &Uid, role: &str, refusal: &Refusal) {
+        self.engine.spoil_hello(uid, parse::role(role).ok(), refusal);
+    }
+
+    async fn retarget(&self, message: wire::UpdateTargets) -> Result<wire::Response, Refusal> {
+        let command = parse::retarget(parse::uid(&message.uid)?, &message)?;
+        let role = command.role;
+        let serving = self.engine.retarget(command).await?;
+        Ok(wire::Response {
+            listeners: self.told(role, &serving.listeners),
+            prod_listeners: serving.targets.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    async fn give_back(&self, message: wire::Release) -> Result<wire::Response, Refusal> {
+        self.engine.release(&parse::uid(&message.uid)?).await?;
+        Ok(wire::Response::default())
+    }
+
+    /// Listeners as others can reach them.
+    fn told(&self, role: Role, listeners: &[ListenAddr]) -> Vec<String> {
+        listeners
+            .iter()
+            .map(|listener| {
+                let listener = listener.0;
+                match self.advertise {
+                    Some(ip) if role == Role::Prod || listener.ip().is_unspecified() => {
+                        SocketAddr::new(ip, listener.port()).to_string()
+                    }
+                    _ => listener.to_string(),
+                }
+            })
+            .collect()
+    }
+}
+
+fn answer<T>(outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+    outcome.map(Response::new).map_err(|refusal| status(&refusal))
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    async fn req(&self, request: Request<wire::Request>) -> Result<Response<wire::Response>, Status> {
+        answer(self.reserve(request.into_inner()).await)
+    }
+
+    async fn hello(&self, request: Request<wire::Hello>) -> Result<Response<wire::AppResponse>, Status> {
+        answer(self.announce(request.into_inner()).await)
+    }
+
+    async fn update(&self, request: Request<wire::UpdateTargets>) -> Result<Response<wire::Response>, Status> {
+        answer(self.retarget(request.into_inner()).await)
+    }
+
+    async fn release(&self, request: Request<wire::Release>) -> Result<Response<wire::Response>, Status> {
+        answer(self.give_back(request.into_inner()).await)
+    }
+}
+
+#[tonic::async_trait]
+impl SciStreamControl for ControlService {
+    async fn request_stream(&self, request: Request<wire::Request>) -> Result<Response<wire::Response>, Status> {
+        Control::req(self, request).await
+    }
+
+    async fn hello(&self, request: Request<wire::Hello>) -> Result<Response<wire::AppResponse>, Status> {
+        Control::hello(self, request).await
+    }
+
+    async fn update_targets(&self, request: Request<wire::UpdateTargets>) -> Result<Response<wire::Response>, Status> {
+        Control::update(self, request).await
+    }
+
+    async fn release_stream(&self, request: Request<wire::Release>) -> Result<Response<wire::Response>, Status> {
+        Control::release(self, request).await
+    }
+}

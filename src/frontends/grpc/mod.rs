@@ -1,0 +1,68 @@
+//! SciStream's own front end: gRPC, as deployed and as draft-02 names it, with
+//! health (grpc.health.v1) and reflection.
+
+mod accept;
+mod control;
+mod parse;
+mod status;
+
+use std::io;
+use std::time::Duration;
+
+use openssl::ssl::SslAcceptor;
+use scistream_proto::DESCRIPTORS;
+use scistream_proto::control_server::ControlServer;
+use scistream_proto::sci_stream_control_server::SciStreamControlServer;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+pub use control::ControlService;
+
+/// No message of the contract is larger.
+const MOST_MESSAGE_BYTES: usize = 128 << 10;
+const MOST_STREAMS_PER_CONNECTION: u32 = 1024;
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The front end failed.
+#[derive(Debug, thiserror::Error)]
+pub enum GrpcError {
+    /// The transport.
+    #[error("serve gRPC")]
+    Transport(#[from] tonic::transport::Error),
+    /// The compiled contract does not describe itself.
+    #[error("describe the contract for reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves until `stop`, then lets calls that are under way end.
+///
+/// # Errors
+/// [`GrpcError`]
+pub async fn serve(
+    service: ControlService,
+    listener: TcpListener,
+    tls: Option<SslAcceptor>,
+    stop: CancellationToken,
+) -> Result<(), GrpcError> {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter.set_serving::<ControlServer<ControlService>>().await;
+    health_reporter.set_serving::<SciStreamControlServer<ControlService>>().await;
+    let describe = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+    let (sender, streams) = mpsc::channel::<io::Result<accept::ControlStream>>(16);
+    let accepting = tokio::spawn(accept::accept(listener, tls, sender));
+    let outcome = Server::builder()
+        .max_concurrent_streams(MOST_STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .add_service(ControlServer::new(service.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES))
+        .add_service(SciStreamControlServer::new(service).max_decoding_message_size(MOST_MESSAGE_BYTES))
+        .add_service(health)
+        .add_service(describe().build_v1()?)
+        .add_service(describe().build_v1alpha()?)
+        .serve_with_incoming_shutdown(ReceiverStream::new(streams), stop.cancelled_owned())
+        .await;
+    accepting.abort();
+    Ok(outcome?)
+}

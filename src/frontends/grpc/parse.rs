@@ -1,0 +1,56 @@
+//! The edge: from messages of strangers to commands that cannot be wrong.
+
+use std::num::NonZeroU16;
+
+use scistream_proto as wire;
+
+use crate::engine::{Announce, Refusal, Reserve, Retarget};
+use crate::session::{Endpoint, Role, Uid};
+
+/// No application has more endpoints than this.
+const MOST_ENDPOINTS: usize = 256;
+
+pub(super) fn uid(text: &str) -> Result<Uid, Refusal> {
+    Uid::parse(text).map_err(|e| Refusal::BadUid { why: e.to_string() })
+}
+
+pub(super) fn reserve(uid: Uid, message: &wire::Request, most: u16) -> Result<Reserve, Refusal> {
+    let role = role(&message.role)?;
+    let connections = u16::try_from(message.num_conn)
+        .ok()
+        .and_then(NonZeroU16::new)
+        .filter(|number| number.get() <= most)
+        .ok_or_else(|| bad("num_conn", format!("it must be from 1 to {most}, not {}", message.num_conn)))?;
+    // A hint in kB/s that today's clients send without meaning it; no more is asked of it than sense.
+    if message.rate < 0 {
+        return Err(bad("rate", format!("it must not be negative, and is {}", message.rate)));
+    }
+    Ok(Reserve { uid, role, connections })
+}
+
+pub(super) fn announce(uid: Uid, message: &wire::Hello) -> Result<Announce, Refusal> {
+    let role = role(&message.role)?;
+    Ok(Announce { uid, role, endpoints: endpoints("prod_listeners", &message.prod_listeners)? })
+}
+
+pub(super) fn retarget(uid: Uid, message: &wire::UpdateTargets) -> Result<Retarget, Refusal> {
+    let role = role(&message.role)?;
+    Ok(Retarget { uid, role, targets: endpoints("remote_listeners", &message.remote_listeners)? })
+}
+
+pub(super) fn role(text: &str) -> Result<Role, Refusal> {
+    Role::parse(text).map_err(|e| bad("role", e.to_string()))
+}
+
+fn endpoints(field: &'static str, texts: &[String]) -> Result<Vec<Endpoint>, Refusal> {
+    if texts.len() > MOST_ENDPOINTS {
+        return Err(bad(field, format!("there are {}, and at most {MOST_ENDPOINTS} may be", texts.len())));
+    }
+    let one =
+        |(index, text): (usize, &String)| text.parse().map_err(|e| bad(field, format!("number {}: {e}", index + 1)));
+    texts.iter().enumerate().map(one).collect()
+}
+
+fn bad(field: &'static str, why: String) -> Refusal {
+    Refusal::BadField { field, why }
+}

@@ -1,0 +1,60 @@
+//! From a refusal to a gRPC status: the one place where codes meet.
+
+use std::time::Duration;
+
+use tonic::{Code as Grpc, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::causes::causes;
+use crate::engine::{Code, Refusal};
+use crate::policy::TargetError;
+use crate::session::Rejection;
+
+/// The domain of our error details (google.rpc.ErrorInfo).
+const DOMAIN: &str = "scistream";
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// The status that a refusal travels with. Its message alone tells the whole
+/// story, because deployed clients show nothing else.
+#[must_use]
+pub fn status(refusal: &Refusal) -> Status {
+    let (code, remedy) = (refusal.code(), refusal.remedy());
+    if code == Code::ServerErr {
+        tracing::error!("{}", causes(refusal));
+    }
+    let mut details = ErrorDetails::with_error_info(code.as_str(), DOMAIN, [("remedy".to_owned(), remedy.to_owned())]);
+    match refusal {
+        Refusal::BadField { field, why } => {
+            details.add_bad_request_violation(*field, why);
+        }
+        Refusal::BadUid { why } => {
+            details.add_bad_request_violation("uid", why);
+        }
+        Refusal::Rejected { why: Rejection::Busy, .. } => {
+            details.set_retry_info(Some(BUSY_RETRY));
+        }
+        _ => {}
+    }
+    Status::with_error_details(grpc_code(refusal), format!("{}: {refusal}; {remedy}", code.as_str()), details)
+}
+
+/// Draft-02 section on errors, with the gRPC code that says whose fault it is.
+fn grpc_code(refusal: &Refusal) -> Grpc {
+    match refusal {
+        Refusal::BadField { .. } | Refusal::BadUid { .. } | Refusal::Target(TargetError::Unresolved { .. }) => {
+            Grpc::InvalidArgument
+        }
+        Refusal::Unknown { .. } => Grpc::NotFound,
+        Refusal::Exists(_) => Grpc::AlreadyExists,
+        Refusal::Target(TargetError::Forbidden { .. }) => Grpc::PermissionDenied,
+        _ => match refusal.code() {
+            Code::NoResource => Grpc::ResourceExhausted,
+            Code::ConnError | Code::Unavailable => Grpc::Unavailable,
+            Code::VersionErr => Grpc::FailedPrecondition,
+            Code::Timeout => Grpc::DeadlineExceeded,
+            Code::AuthError => Grpc::PermissionDenied,
+            Code::InvalidUid | Code::BadFormat => Grpc::InvalidArgument,
+            Code::ServerErr => Grpc::Internal,
+        },
+    }
+}

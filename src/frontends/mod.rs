@@ -1,0 +1,4 @@
+//! The doors into the engine. A front end translates a protocol into commands
+//! and their outcome back; it decides nothing.
+
+pub mod grpc;

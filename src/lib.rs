@@ -1,0 +1,28 @@
+//! SciStream: memory-to-memory streaming between facilities, through their gateways.
+//!
+//! A session is a lease on a mapping: listeners on the gateway, targets behind
+//! it, a key, an owner. Front ends ask for, change and give back such leases;
+//! backends are programs that serve one from a rendered file; the engine
+//! between them knows neither gRPC nor any proxy:
+//!
+//! ```text
+//! frontends → engine → session ← backend ← supervisor
+//! ```
+//!
+//! [`daemon`] is the only module that knows every part.
+
+pub mod backend;
+pub mod causes;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod frontends;
+pub mod policy;
+pub mod ports;
+pub mod secrets;
+pub mod session;
+pub mod store;
+pub mod supervisor;
+pub mod tls;

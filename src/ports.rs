@@ -1,0 +1,187 @@
+//! The gateway's port range: who holds which port.
+//!
+//! A port is held as a listening socket from REQ until the session is gone, and
+//! the socket is handed to the proxy that serves it. So no port is announced
+//! that could not be bound, nobody can take it in between, a proxy that dies is
+//! restarted on the same port, and an application that connects before UPDATE
+//! waits in the backlog instead of being refused.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::session::ListenAddr;
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 1024;
+
+/// Hands out ports of one range, each to one holder at a time.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    range: RangeInclusive<u16>,
+    held: Arc<Mutex<HashSet<SocketAddr>>>,
+}
+
+/// A port that could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// All are held, by us or by other programs.
+    #[error("no port of {}-{} is free on {ip}", range.start(), range.end())]
+    NoneFree {
+        /// The address asked for.
+        ip: IpAddr,
+        /// The whole range.
+        range: RangeInclusive<u16>,
+    },
+    /// The address cannot be listened on at all.
+    #[error("listen on {ip}")]
+    Address {
+        /// The address asked for.
+        ip: IpAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A port and the socket that listens on it. Dropping it gives the port back.
+#[derive(Debug)]
+pub struct PortLease {
+    address: SocketAddr,
+    listener: TcpListener,
+    held: Arc<Mutex<HashSet<SocketAddr>>>,
+}
+
+impl Ports {
+    /// Hands out the ports of `range`, both ends included.
+    #[must_use]
+    pub fn new(range: RangeInclusive<u16>) -> Self {
+        Self { range, held: Arc::default() }
+    }
+
+    /// The lowest port that is free on `ip`.
+    ///
+    /// # Errors
+    /// [`PortError::NoneFree`], or what makes the address unusable.
+    pub fn lease_any(&self, ip: IpAddr) -> Result<PortLease, PortError> {
+        for port in self.range.clone() {
+            match self.try_lease(SocketAddr::new(ip, port)) {
+                Ok(Some(lease)) => return Ok(lease),
+                // Held by us, or by another program, or not for us (ports below 1024).
+                Ok(None) => {}
+                Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {}
+                Err(source) => return Err(PortError::Address { ip, source }),
+            }
+        }
+        Err(PortError::NoneFree { ip, range: self.range.clone() })
+    }
+
+    /// That very port, when it is in the range and free.
+    #[must_use]
+    pub fn lease_this(&self, address: SocketAddr) -> Option<PortLease> {
+        if !self.range.contains(&address.port()) {
+            return None;
+        }
+        self.try_lease(address).ok().flatten()
+    }
+
+    fn try_lease(&self, address: SocketAddr) -> io::Result<Option<PortLease>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.contains(&address) {
+            return Ok(None);
+        }
+        let listener = listen(address)?;
+        held.insert(address);
+        Ok(Some(PortLease { address, listener, held: Arc::clone(&self.held) }))
+    }
+}
+
+impl PortLease {
+    /// What it listens on.
+    #[must_use]
+    pub fn address(&self) -> ListenAddr {
+        ListenAddr(self.address)
+    }
+
+    /// The listening socket.
+    #[must_use]
+    pub fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+}
+
+impl Drop for PortLease {
+    fn drop(&mut self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.address);
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Lets a port be used again while closed connections linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    // The proxies that get this socket expect accept(2) not to block.
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
+
+    /// A port that was free a moment ago, with the next one.
+    fn free_pair() -> RangeInclusive<u16> {
+        loop {
+            let first = TcpListener::bind((LOOPBACK, 0)).expect("a port").local_addr().expect("bound").port();
+            if first < u16::MAX && TcpListener::bind((LOOPBACK, first + 1)).is_ok() {
+                return first..=first + 1;
+            }
+        }
+    }
+
+    #[test]
+    fn no_port_is_given_twice_and_freed_ones_come_back() {
+        let ports = Ports::new(free_pair());
+        let one = ports.lease_any(LOOPBACK).expect("first");
+        let two = ports.lease_any(LOOPBACK).expect("second");
+        assert_ne!(one.address(), two.address());
+        assert!(matches!(ports.lease_any(LOOPBACK), Err(PortError::NoneFree { .. })));
+        let freed = one.address();
+        drop(one);
+        assert_eq!(ports.lease_any(LOOPBACK).expect("freed").address(), freed);
+    }
+
+    #[test]
+    fn a_port_of_another_program_is_passed_over() {
+        let range = free_pair();
+        let other = TcpListener::bind((LOOPBACK, *range.start())).expect("another program");
+        let ports = Ports::new(range.clone());
+        assert_eq!(ports.lease_any(LOOPBACK).expect("the other").address().0.port(), *range.end());
+        assert!(ports.lease_this(other.local_addr().expect("bound")).is_none());
+    }
+
+    #[test]
+    fn a_port_outside_the_range_is_not_given() {
+        let range = free_pair();
+        let outside = SocketAddr::new(LOOPBACK, range.start() - 1);
+        assert!(Ports::new(range).lease_this(outside).is_none());
+    }
+
+    #[test]
+    fn an_address_that_is_not_ours_is_named() {
+        let ports = Ports::new(free_pair());
+        let foreign: IpAddr = "192.0.2.1".parse().expect("literal");
+        assert!(matches!(ports.lease_any(foreign), Err(PortError::Address { .. })));
+    }
+}

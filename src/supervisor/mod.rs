@@ -1,0 +1,19 @@
+//! Runs the programs that serve a session.
+//!
+//! [`DataPath`] is one task a session. It takes plans and brings the session's
+//! processes to them: render, check, write, start or reload, confirm; what is
+//! refused leaves the old plan serving. It watches the processes, starts again
+//! what dies, and at the end stops them all. Each process leads a group of its
+//! own and writes to a file, so it goes on whatever becomes of the controller.
+
+mod data_path;
+mod launch;
+mod log;
+mod process;
+mod sockets;
+mod unit;
+
+pub use data_path::{DataPath, Report, Site};
+pub use launch::{LaunchError, launch};
+pub use process::Exit;
+pub use unit::ServeError;

@@ -1,0 +1,179 @@
+//! One running program: a process group of its own, watched, and never left behind.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::backend::{Program, Sockets, Stop};
+
+/// How to start a process.
+pub(super) struct Spawn<'a> {
+    /// The program that becomes it, see [`launch`](super::launch).
+    pub launcher: &'a Path,
+    pub program: &'a Program,
+    pub arguments: &'a [String],
+    pub sockets: Sockets,
+    /// Become descriptors 3, 4, …
+    pub inherited: Vec<OwnedFd>,
+    /// Where it works, and what marks it as ours, see [`crate::store`].
+    pub folder: &'a Path,
+    pub output: File,
+}
+
+/// How a process ended, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit(ExitStatus);
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.0.code(), self.0.signal()) {
+            (Some(code), _) => write!(f, "ended with exit status {code}"),
+            (None, Some(number)) => match Signal::try_from(number) {
+                Ok(signal) => write!(f, "was ended by {signal}"),
+                Err(_) => write!(f, "was ended by signal {number}"),
+            },
+            (None, None) => f.write_str("ended"),
+        }
+    }
+}
+
+/// A running process. Dropping it kills its whole group.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: Pid,
+    ended: watch::Receiver<Option<Exit>>,
+}
+
+/// After this, a process that was told to end at once is killed.
+const NOW_GRACE: Duration = Duration::from_secs(3);
+
+impl Process {
+    /// Starts a process. Its end is watched from here on.
+    pub(super) fn spawn(how: Spawn<'_>) -> io::Result<Self> {
+        let mut child = command(how)?.spawn()?;
+        let number = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
+        let (tell, ended) = watch::channel(None);
+        let pid = Pid::from_raw(number);
+        // Ends with the process: nothing else keeps it, and dropping the guard kills the process.
+        tokio::spawn(async move {
+            let status = child.wait().await.unwrap_or_default();
+            // Workers may outlive their leader (nginx's do, and keep its ports). Only now,
+            // at once, is the number of the group surely still theirs.
+            kill_group(pid);
+            tell.send_replace(Some(Exit(status)));
+        });
+        Ok(Self { pid, ended })
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&self) -> Option<Exit> {
+        *self.ended.borrow()
+    }
+
+    /// Waits for its end. Dropping this future loses nothing.
+    pub(super) async fn wait(&mut self) -> Exit {
+        match self.ended.wait_for(Option::is_some).await.map(|ended| *ended) {
+            Ok(Some(exit)) => exit,
+            // The watching task goes only when the whole program does.
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Signals the program itself, which passes on what its workers need to know.
+    pub(super) fn signal(&self, signal: Signal) {
+        if self.ended().is_none() && kill(self.pid, signal).is_err_and(|e| e != Errno::ESRCH) {
+            tracing::warn!(pid = self.pid.as_raw(), %signal, "cannot signal a process of our own");
+        }
+    }
+
+    /// Sees a process to its end that has been told to wind down: for at most
+    /// `grace` in its own way, then in its quick way, then by KILL.
+    pub(super) async fn stop(mut self, stop: &Stop, grace: Duration) {
+        if stop.drain.is_some() && timeout(grace, self.wait()).await.is_err() {
+            self.signal(stop.now);
+        }
+        if timeout(NOW_GRACE, self.wait()).await.is_err() {
+            kill_group(self.pid);
+            self.wait().await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            kill_group(self.pid);
+        }
+    }
+}
+
+fn kill_group(leader: Pid) {
+    match killpg(leader, Signal::SIGKILL) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(e) => tracing::warn!(pid = leader.as_raw(), "cannot kill a process group of our own: {e}"),
+    }
+}
+
+/// Runs a program's own check of a configuration.
+///
+/// Answers with its output when it says no.
+pub(super) async fn check(how: Spawn<'_>, deadline: Duration) -> io::Result<Result<(), String>> {
+    let mut command = command(how)?;
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let output = timeout(deadline, command.output())
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "its check of the configuration does not end"))??;
+    if output.status.success() {
+        return Ok(Ok(()));
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Ok(Err(super::log::trimmed(&String::from_utf8_lossy(&said))))
+}
+
+fn command(how: Spawn<'_>) -> io::Result<Command> {
+    let mut argv: Vec<OsString> = vec!["launch".into(), "--".into(), how.program.path.clone().into()];
+    argv.extend(how.arguments.iter().map(OsString::from));
+    let mut command = Command::new(how.launcher);
+    command
+        .args(argv)
+        .current_dir(how.folder)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LANG", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(how.output.try_clone()?)
+        .stderr(how.output)
+        .process_group(0);
+    match how.sockets {
+        Sockets::Systemd => {
+            command.env("LISTEN_FDS", how.inherited.len().to_string());
+        }
+        Sockets::Nginx => {
+            let list: String = (3..).take(how.inherited.len()).map(|fd: usize| format!("{fd};")).collect();
+            command.env("NGINX", list);
+        }
+        Sockets::Config => {}
+    }
+    let mappings =
+        how.inherited.into_iter().zip(3..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
+    command.fd_mappings(mappings).map_err(|e| io::Error::other(e.to_string()))?;
+    Ok(command)
+}
+
+/// The running executable, even when its file has been replaced meanwhile.
+pub(super) fn own_executable() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}

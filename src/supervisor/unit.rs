@@ -1,0 +1,285 @@
+//! One stage of a session with its process: checked, started, changed, stopped.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use regex::RegexSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::log::{Log, Mark, Verdict};
+use super::process::{self, Exit, Process, Spawn};
+use super::sockets::SessionSockets;
+use crate::backend::{Folder, Program, ProgramError, RenderError, Stage};
+
+/// Why a plan could not be served. The message is for the user who sent it.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The program, or a part of it, is not on this host.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// A template is wrong.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// The program does not take its configuration, or does not come up with it.
+    #[error("{backend} refused its configuration: {said}")]
+    Refused {
+        /// The backend's name.
+        backend: String,
+        /// What it said, trimmed.
+        said: String,
+    },
+    /// It neither confirms nor refuses.
+    #[error("{backend} did not confirm within {} s; it said: {said}", within.as_secs())]
+    Silent {
+        /// The backend's name.
+        backend: String,
+        /// How long it had.
+        within: Duration,
+        /// What it said, trimmed.
+        said: String,
+    },
+    /// The system did not let us.
+    #[error("{doing} for {backend}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// The backend's name.
+        backend: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A stage, its program, and the process that runs it.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) stage: Stage,
+    program: Program,
+    folder: Folder,
+    log: Log,
+    /// The configuration in force.
+    pub(super) text: String,
+    process: Process,
+    started: Mark,
+    /// When it was last seen to serve what it was given.
+    settled: Instant,
+}
+
+/// What a unit is made from.
+pub(super) struct Draft {
+    pub(super) stage: Stage,
+    pub(super) program: Program,
+    pub(super) text: String,
+}
+
+const CHECK_DEADLINE: Duration = Duration::from_secs(10);
+const POLL_FIRST: Duration = Duration::from_millis(1);
+const POLL_MOST: Duration = Duration::from_millis(20);
+
+/// Has the program itself check a draft, and leaves the text beside the one in force.
+pub(super) async fn check(draft: &Draft, folder: &Folder, sockets: &mut SessionSockets) -> Result<(), ServeError> {
+    let next = next_file(&folder.config_file(&draft.stage));
+    fs::write(&next, &draft.text).map_err(system(&draft.stage, "write the configuration"))?;
+    let Some(check) = &draft.stage.manifest.check else {
+        return Ok(());
+    };
+    let log = Log::new(folder.log_file(&draft.stage));
+    let arguments = fill(&check.argv, &next, folder, &draft.stage);
+    let spawn = Spawn {
+        launcher: &process::own_executable(),
+        program: &draft.program,
+        arguments: &arguments,
+        sockets: draft.stage.manifest.sockets,
+        inherited: sockets.of(&draft.stage).map_err(system(&draft.stage, "open the sockets"))?,
+        folder: &folder.path,
+        output: log.open().map_err(system(&draft.stage, "open the log"))?,
+    };
+    match process::check(spawn, CHECK_DEADLINE).await.map_err(system(&draft.stage, "run the check"))? {
+        Ok(()) => Ok(()),
+        Err(said) => Err(ServeError::Refused { backend: draft.stage.manifest.name.clone(), said }),
+    }
+}
+
+impl Unit {
+    /// Starts a checked draft, and waits until it serves.
+    pub(super) async fn start(draft: Draft, folder: &Folder, sockets: &mut SessionSockets) -> Result<Self, ServeError> {
+        let Draft { stage, program, text } = draft;
+        let config = folder.config_file(&stage);
+        fs::rename(next_file(&config), &config).map_err(system(&stage, "put the configuration in place"))?;
+        let log = Log::new(folder.log_file(&stage));
+        let started = log.mark();
+        let process = spawn(&stage, &program, folder, &log, sockets)?;
+        let mut unit =
+            Self { stage, program, folder: folder.clone(), log, text, process, started, settled: Instant::now() };
+        unit.await_ready().await?;
+        Ok(unit)
+    }
+
+    /// Starts the same configuration again after the process has died.
+    pub(super) async fn restart(&mut self, sockets: &mut SessionSockets) -> Result<(), ServeError> {
+        self.started = self.log.mark();
+        self.process = spawn(&self.stage, &self.program, &self.folder, &self.log, sockets)?;
+        self.await_ready().await
+    }
+
+    async fn await_ready(&mut self) -> Result<(), ServeError> {
+        let start = &self.stage.manifest.start;
+        let (ready, within) = (start.ready.clone(), start.timeout_seconds);
+        self.await_verdict(self.started, &ready, &RegexSet::empty(), within).await
+    }
+
+    /// Moves the running process to a checked draft; when it refuses, the old
+    /// configuration is in force and in place again.
+    pub(super) async fn change(&mut self, draft: Draft) -> Result<(), ServeError> {
+        let config = self.folder.config_file(&self.stage);
+        fs::rename(next_file(&config), &config).map_err(system(&self.stage, "put the configuration in place"))?;
+        let old_stage = std::mem::replace(&mut self.stage, draft.stage);
+        let old_text = std::mem::replace(&mut self.text, draft.text);
+        let outcome = self.reload().await;
+        if outcome.is_err() {
+            self.stage = old_stage;
+            self.text = old_text;
+            write_in_place(&config, &self.text).map_err(system(&self.stage, "put the old configuration back"))?;
+        }
+        outcome
+    }
+
+    /// Goes back to a configuration that was in force before.
+    pub(super) async fn put_back(&mut self, stage: Stage, text: String) -> Result<(), ServeError> {
+        write_in_place(&self.folder.config_file(&stage), &text)
+            .map_err(system(&stage, "put the old configuration back"))?;
+        self.stage = stage;
+        self.text = text;
+        self.reload().await
+    }
+
+    async fn reload(&mut self) -> Result<(), ServeError> {
+        let reload = self.stage.manifest.reload.clone();
+        // Some programs lose a signal that comes too soon after they have started.
+        sleep_until(self.settled + reload.settle_seconds).await;
+        let mark = self.log.mark();
+        self.process.signal(reload.signal);
+        self.await_verdict(mark, &reload.confirmed, &reload.refused, reload.timeout_seconds).await
+    }
+
+    async fn await_verdict(
+        &mut self,
+        mark: Mark,
+        confirmed: &RegexSet,
+        refused: &RegexSet,
+        within: Duration,
+    ) -> Result<(), ServeError> {
+        let backend = self.stage.manifest.name.clone();
+        let deadline = Instant::now() + within;
+        let mut pause = POLL_FIRST;
+        loop {
+            // Asked first: what it wrote before it ended is then in the log.
+            let ended = self.process.ended();
+            match self.log.verdict(mark, confirmed, refused) {
+                Verdict::Refused => return Err(ServeError::Refused { backend, said: self.log.tail(mark) }),
+                Verdict::Confirmed if ended.is_none() => {
+                    self.settled = Instant::now();
+                    return Ok(());
+                }
+                _ => {}
+            }
+            if let Some(exit) = ended {
+                let said = format!("it {exit}; {}", self.log.tail(mark));
+                return Err(ServeError::Refused { backend, said });
+            }
+            if Instant::now() >= deadline {
+                return Err(ServeError::Silent { backend, within, said: self.log.tail(mark) });
+            }
+            // A file that another program appends to has no better signal than a look.
+            tokio::select! {
+                () = sleep_until((Instant::now() + pause).min(deadline)) => {}
+                _ = self.process.wait() => {}
+            }
+            pause = (pause * 2).min(POLL_MOST);
+        }
+    }
+
+    /// Waits until the process ends by itself. Dropping this future loses nothing.
+    pub(super) async fn ended(&mut self) -> Exit {
+        self.process.wait().await
+    }
+
+    /// Whether the process runs.
+    pub(super) fn runs(&self) -> bool {
+        self.process.ended().is_none()
+    }
+
+    /// What happened to a process that ended, for people.
+    pub(super) fn obituary(&self, exit: Exit) -> String {
+        format!("{} {exit}; it said: {}", self.stage.manifest.name, self.log.tail(self.started))
+    }
+
+    /// Keeps its log small.
+    pub(super) fn bound_log(&self) {
+        if let Err(e) = self.log.bound() {
+            tracing::warn!("cannot bound the log of {}: {e}", self.stage.manifest.name);
+        }
+    }
+
+    /// Tells the process that the end has come, the gentlest way it knows.
+    pub(super) fn wind_down(&self) {
+        let stop = &self.stage.manifest.stop;
+        self.process.signal(stop.drain.unwrap_or(stop.now));
+    }
+
+    /// Sees a process that winds down to its end, in at most about `grace`.
+    pub(super) async fn stop(self, grace: Duration) {
+        self.process.stop(&self.stage.manifest.stop, grace).await;
+    }
+}
+
+fn spawn(
+    stage: &Stage,
+    program: &Program,
+    folder: &Folder,
+    log: &Log,
+    sockets: &mut SessionSockets,
+) -> Result<Process, ServeError> {
+    Process::spawn(Spawn {
+        launcher: &process::own_executable(),
+        program,
+        arguments: &fill(&stage.manifest.start.argv, &folder.config_file(stage), folder, stage),
+        sockets: stage.manifest.sockets,
+        inherited: sockets.of(stage).map_err(system(stage, "open the sockets"))?,
+        folder: &folder.path,
+        output: log.open().map_err(system(stage, "open the log"))?,
+    })
+    .map_err(system(stage, "start the process"))
+}
+
+/// Says of a stage what the system did not let us do.
+fn system(stage: &Stage, doing: &'static str) -> impl FnOnce(io::Error) -> ServeError + use<> {
+    let backend = stage.manifest.name.clone();
+    move |source| ServeError::System { doing, backend, source }
+}
+
+fn fill(argv: &[String], config: &Path, folder: &Folder, stage: &Stage) -> Vec<String> {
+    let log = folder.log_file(stage);
+    argv.iter()
+        .map(|word| {
+            word.replace("{config}", &config.to_string_lossy())
+                .replace("{folder}", &folder.path.to_string_lossy())
+                .replace("{log}", &log.to_string_lossy())
+        })
+        .collect()
+}
+
+fn next_file(config: &Path) -> PathBuf {
+    let mut name = config.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
+}
+
+fn write_in_place(config: &Path, text: &str) -> io::Result<()> {
+    let next = next_file(config);
+    fs::write(&next, text)?;
+    fs::rename(next, config)
+}
