@@ -1,1 +1,8 @@
+//! The whole path, with the real programs: one binary, a module a feature.
+//!
+//! Every test starts control servers of its own on loopback, with ports and
+//! folders of its own, and ends them by id. Nothing is skipped: a program that
+//! is missing fails the test that needs it (`packaging/test` installs them all).
 
+mod streams;
+mod support;

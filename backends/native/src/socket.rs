@@ -234,3 +234,47 @@ impl Drop for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (Socket, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = Address::Tcp(listener.local_addr().expect("its address"));
+        let connected = Socket::connect(&address).await.expect("connect");
+        (connected, Socket::tcp(listener.accept().await.expect("accept").0).expect("set up"))
+    }
+
+    #[tokio::test]
+    async fn small_messages_do_not_wait_and_dead_peers_are_noticed() {
+        let (connected, accepted) = pair().await;
+        for socket in [connected, accepted] {
+            assert!(getsockopt(&socket, sockopt::TcpNoDelay).expect("TCP_NODELAY"));
+            assert!(getsockopt(&socket, sockopt::KeepAlive).expect("SO_KEEPALIVE"));
+            assert_eq!(getsockopt(&socket, sockopt::TcpKeepIdle).expect("idle"), 60);
+            assert_eq!(getsockopt(&socket, sockopt::TcpKeepInterval).expect("interval"), 15);
+            assert_eq!(getsockopt(&socket, sockopt::TcpKeepCount).expect("probes"), 4);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_looked_at_stays() {
+        let (writer, reader) = pair().await;
+        let mut seen = [0; 8];
+        writer.write_all(b"ab").await.expect("send");
+        let looking = reader.peek(&mut seen, |bytes| bytes.len() >= 4);
+        let (count, sent) = tokio::join!(looking, writer.write_all(b"cd"));
+        sent.expect("send");
+        assert_eq!(count.expect("look"), 4);
+        assert_eq!(&seen[..4], b"abcd");
+        reader.skip(3).await.expect("skip");
+        // The end of file ends the wait for more.
+        writer.finish().expect("finish");
+        assert_eq!(reader.peek(&mut seen, |_| false).await.expect("look"), 1);
+        assert_eq!(&seen[..1], b"d");
+    }
+}

@@ -64,23 +64,6 @@ fn a_server_may_speak_first() {
 }
 
 #[test]
-fn small_messages_do_not_wait_for_each_other() {
-    let application = Application::echo();
-    let (config, accept) = (Config::new(""), free_address());
-    let _s2ds = Program::s2ds(&config.write(&tunnel(accept, free_address(), application.address)));
-    let mut client = connect(accept);
-    let began = std::time::Instant::now();
-    for turn in 0..200_u8 {
-        client.write_all(&[turn, turn]).expect("send");
-        let mut answer = [0; 2];
-        client.read_exact(&mut answer).expect("receive");
-        assert_eq!(answer, [turn, turn]);
-    }
-    // A delayed ACK is 40 ms: without TCP_NODELAY this would take 8 s.
-    assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
-}
-
-#[test]
 fn a_receiver_that_does_not_read_holds_its_sender_back() {
     let (application, accepted) = Application::manual();
     let (config, accept) = (Config::new(""), free_address());

@@ -30,14 +30,14 @@ fn above_the_limit_a_connection_waits_its_turn() {
         // Accepted by the kernel, not by s2ds.
         let mut waiting: Vec<_> = [first, second].map(connect).into_iter().collect();
         for stream in &mut waiting {
+            // Whichever comes in first has to leave before the other does.
             stream.write_all(b"ping").expect("send");
+            stream.shutdown(std::net::Shutdown::Write).expect("shutdown");
         }
         ping(&mut inside);
         assert_eq!(application.connections(), served, "the limit was passed");
         drop(inside);
         for mut stream in waiting {
-            // Whichever comes first has to leave before the other comes in.
-            stream.shutdown(std::net::Shutdown::Write).expect("shutdown");
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).expect("receive");
             assert_eq!(answer, b"ping");

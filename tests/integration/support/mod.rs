@@ -1,0 +1,17 @@
+//! What the tests have in common: control servers, applications, and looks at
+//! what is left behind.
+
+pub mod app;
+pub mod gateway;
+pub mod leftovers;
+pub mod ports;
+pub mod tunnel;
+pub mod wait;
+
+pub use app::{App, exchange};
+pub use gateway::TestGateway;
+pub use tunnel::Tunnel;
+pub use wait::eventually;
+
+/// The backends that come with the program.
+pub const BACKENDS: [&str; 4] = ["native", "stunnel", "haproxy", "nginx"];
