@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
 use super::session_task::SessionHandle;
-use crate::session::{Role, SessionId, UidDigest};
+use crate::session::{ReleaseReason, Role, SessionId, UidDigest};
 
 /// HELLOs that may wait for their REQ at once.
 const MOST_EARLY: usize = 1000;
@@ -97,16 +97,15 @@ impl Directory {
         }
     }
 
-    /// The session that a HELLO is for. Deployed clients say PROD for either
-    /// end, so the end that waits for a HELLO comes first.
+    /// The session that a HELLO is for; one that waits for a HELLO comes first.
     pub(super) fn find_for_hello(&self, uid: UidDigest, role: Role) -> Result<Found, Refusal> {
         if let Some(handle) = self.find_waiting(uid, role) {
             return Ok(Found::Now(handle));
         }
         let mut inner = self.lock();
-        let here = preferred(role)
-            .into_iter()
-            .find_map(|role| inner.sessions.get(&SessionId { uid, role }).and_then(Place::handle));
+        let here = meant_by(role)
+            .iter()
+            .find_map(|role| inner.sessions.get(&SessionId { uid, role: *role }).and_then(Place::handle));
         if let Some(handle) = here {
             return Ok(Found::Now(handle.clone()));
         }
@@ -131,9 +130,9 @@ impl Directory {
     /// The session of that UID that waits for its HELLO.
     pub(super) fn find_waiting(&self, uid: UidDigest, role: Role) -> Option<SessionHandle> {
         let inner = self.lock();
-        preferred(role)
-            .into_iter()
-            .filter_map(|role| inner.sessions.get(&SessionId { uid, role }).and_then(Place::handle))
+        meant_by(role)
+            .iter()
+            .filter_map(|role| inner.sessions.get(&SessionId { uid, role: *role }).and_then(Place::handle))
             .find(|handle| handle.awaits_hello())
             .cloned()
     }
@@ -178,6 +177,21 @@ impl Directory {
     }
 }
 
+impl Inner {
+    /// The HELLO that came before this session's REQ, the one that says its role first.
+    fn take_early(&mut self, session: SessionId) -> Option<Early> {
+        let waiting = self.early.get_mut(&session.uid)?;
+        waiting.retain(|early| !early.tell.is_closed());
+        let exact = waiting.iter().position(|early| early.role == session.role);
+        let meant = || waiting.iter().position(|early| meant_by(early.role).contains(&session.role));
+        let taken = exact.or_else(meant).map(|index| waiting.remove(index));
+        if waiting.is_empty() {
+            self.early.remove(&session.uid);
+        }
+        taken
+    }
+}
+
 impl Place {
     fn handle(&self) -> Option<&SessionHandle> {
         match self {
@@ -192,17 +206,13 @@ impl Claim<'_> {
     pub(super) fn fill(mut self, handle: SessionHandle) {
         self.filled = true;
         let mut inner = self.directory.lock();
-        if let Some(mut waiting) = inner.early.remove(&self.session.uid) {
-            waiting.retain(|early| !early.tell.is_closed());
-            waiting.sort_by_key(|early| early.role != self.session.role);
-            if !waiting.is_empty() {
-                let early = waiting.remove(0);
-                // One that gives up at this very moment leaves the session waiting for the next.
-                drop(early.tell.send(handle.clone()));
-            }
-            if !waiting.is_empty() {
-                inner.early.insert(self.session.uid, waiting);
-            }
+        if let Some(early) = inner.take_early(self.session) {
+            // One that gives up at this very moment leaves the session waiting for the next.
+            drop(early.tell.send(handle.clone()));
+        }
+        if inner.closed {
+            // Nobody waits for a session that came too late.
+            drop(handle.begin_end(ReleaseReason::Shutdown));
         }
         inner.sessions.insert(self.session, Place::Filled(handle));
     }
@@ -216,10 +226,12 @@ impl Drop for Claim<'_> {
     }
 }
 
-fn preferred(role: Role) -> [Role; 2] {
+/// The sessions that a HELLO may be for, the likeliest first: deployed clients
+/// say PROD for either end, and nobody says CONS without meaning it.
+fn meant_by(role: Role) -> &'static [Role] {
     match role {
-        Role::Prod => [Role::Prod, Role::Cons],
-        Role::Cons => [Role::Cons, Role::Prod],
+        Role::Prod => &[Role::Prod, Role::Cons],
+        Role::Cons => &[Role::Cons],
     }
 }
 

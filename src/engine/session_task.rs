@@ -65,10 +65,15 @@ impl SessionHandle {
 
     /// Ends the session, and waits until nothing is left of it.
     pub(super) async fn end(&self, why: ReleaseReason) {
+        // An error says that the task has ended, which is what is waited for.
+        drop(self.begin_end(why).await);
+    }
+
+    /// Tells the session to end. The receiver resolves when nothing is left of it.
+    pub(super) fn begin_end(&self, why: ReleaseReason) -> oneshot::Receiver<()> {
         let (done, gone) = oneshot::channel();
         self.send(Order::End { why, done });
-        // An error says that the task has ended, which is what is waited for.
-        drop(gone.await);
+        gone
     }
 }
 

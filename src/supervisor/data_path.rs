@@ -67,11 +67,11 @@ pub struct DataPath {
     task: JoinHandle<()>,
 }
 
-/// Starting again is tried this often before a session is given up.
-const TRIES: u32 = 8;
+/// So many deaths and failed starts in a row, and a session is given up.
+const MOST_FAILURES: u32 = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MOST: Duration = Duration::from_secs(30);
-/// A process that ran this long before it died starts from the shortest backoff.
+/// After so long without a death, the count starts anew.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
@@ -94,7 +94,8 @@ impl DataPath {
             sockets: SessionSockets::new(leases),
             reports,
             units: Vec::new(),
-            trouble: None,
+            failures: 0,
+            again: None,
         };
         let task = tokio::spawn(task.run(inbox, stop.clone()));
         Self { plans, stop, task }
@@ -124,13 +125,10 @@ struct Task {
     reports: mpsc::Sender<Report>,
     /// The one nearest to the targets first.
     units: Vec<Unit>,
-    trouble: Option<Trouble>,
-}
-
-/// Something died and waits to be started again.
-struct Trouble {
-    tries: u32,
-    again: Instant,
+    /// Deaths and failed starts since all was well for [`HEALTHY_AFTER`].
+    failures: u32,
+    /// When what died is started again.
+    again: Option<Instant>,
 }
 
 impl Task {
@@ -157,8 +155,8 @@ impl Task {
         let mut housekeeping = interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let again = self.trouble.as_ref().map(|trouble| trouble.again);
-            tokio::select! {
+            let again = self.again;
+            let failed = tokio::select! {
                 plan = inbox.recv() => {
                     let Some(plan) = plan else { return };
                     let report = match self.serve(&plan).await {
@@ -166,33 +164,37 @@ impl Task {
                         Err(e) => Report::Refused(e),
                     };
                     self.tell(report).await;
+                    None
                 }
-                why = first_death(&mut self.units), if self.trouble.is_none() => {
-                    let tries = if healthy_since.elapsed() > HEALTHY_AFTER { 0 } else { 1 };
-                    tracing::warn!(session = %self.session, "a process died: {why}");
-                    self.trouble = Some(Trouble { tries, again: Instant::now() + backoff(tries) });
-                    self.tell(Report::Degraded(why)).await;
+                why = first_death(&mut self.units), if again.is_none() => {
+                    if healthy_since.elapsed() > HEALTHY_AFTER {
+                        self.failures = 0;
+                    }
+                    self.tell(Report::Degraded(why.clone())).await;
+                    Some(why)
                 }
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
-                    match self.start_again().await {
-                        Ok(()) => {
-                            self.trouble = None;
-                            healthy_since = Instant::now();
-                            self.tell(Report::Recovered).await;
-                        }
-                        Err(why) => {
-                            let tries = self.trouble.as_ref().map_or(0, |trouble| trouble.tries) + 1;
-                            if tries >= TRIES {
-                                self.tell(Report::Lost(why)).await;
-                                return;
-                            }
-                            tracing::warn!(session = %self.session, tries, "a process cannot be started again: {why}");
-                            self.trouble = Some(Trouble { tries, again: Instant::now() + backoff(tries) });
-                        }
+                    let outcome = self.start_again().await;
+                    if outcome.is_ok() {
+                        self.again = None;
+                        healthy_since = Instant::now();
+                        self.tell(Report::Recovered).await;
                     }
+                    outcome.err()
                 }
-                _ = housekeeping.tick() => self.units.iter().for_each(Unit::bound_log),
+                _ = housekeeping.tick() => {
+                    self.units.iter().for_each(Unit::bound_log);
+                    None
+                }
+            };
+            let Some(why) = failed else { continue };
+            self.failures += 1;
+            tracing::warn!(session = %self.session, failures = self.failures, "{why}");
+            if self.failures >= MOST_FAILURES {
+                self.tell(Report::Lost(why)).await;
+                return;
             }
+            self.again = Some(Instant::now() + backoff(self.failures - 1));
         }
     }
 
@@ -293,7 +295,7 @@ async fn first_death(units: &mut [Unit]) -> String {
 
 /// Doubles from the first to the most, less up to a quarter so that sessions
 /// that died together do not come back together.
-fn backoff(tries: u32) -> Duration {
-    let full = BACKOFF_FIRST.saturating_mul(1 << tries.min(16)).min(BACKOFF_MOST);
+fn backoff(before: u32) -> Duration {
+    let full = BACKOFF_FIRST.saturating_mul(1 << before.min(16)).min(BACKOFF_MOST);
     full - full.mul_f64(fastrand::f64() / 4.0)
 }

@@ -129,7 +129,7 @@ fn bind_tcp(address: std::net::SocketAddr) -> io::Result<Listening> {
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() {
         // [::] means IPv6, so that it can stand beside a listener on 0.0.0.0.
-        
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     socket.bind(address)?;
     Ok(Listening::Tcp(socket.listen(BACKLOG.into())?))

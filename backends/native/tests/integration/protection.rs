@@ -25,10 +25,18 @@ fn s2ds(floor_name: &str, accept: SocketAddr, target: SocketAddr, side: &str) ->
     (program, config)
 }
 
+/// Sends a question and reads an answer of the same size. A refusal may be told
+/// by any step, the connecting included.
+fn ask<const SIZE: usize>(accept: SocketAddr, question: [u8; SIZE]) -> std::io::Result<[u8; SIZE]> {
+    let mut stream = with_deadline(TcpStream::connect(accept)?);
+    let mut answer = [0; SIZE];
+    stream.write_all(&question)?;
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
 fn echoes(accept: SocketAddr) -> bool {
-    let mut stream = with_deadline(TcpStream::connect(accept).expect("connect"));
-    let mut answer = [0; 4];
-    stream.write_all(b"ping").is_ok() && stream.read_exact(&mut answer).is_ok() && &answer == b"ping"
+    ask(accept, *b"ping").is_ok_and(|answer| &answer == b"ping")
 }
 
 #[test]
@@ -209,29 +217,23 @@ fn a_plain_target_is_reached_at_none_only() {
         assert!(!echoes(accept), "a handshake was taken from one who only echoes");
         drop(application);
 
-        let (application, name) = (Application::named(b'a'), b"a");
+        let application = Application::named(b'a');
         let accept = free_address();
         let (program, _config) = s2ds(floor_name, accept, application.address, PSK_CLIENT);
-        let mut client = connect(accept);
-        client.write_all(b"?").expect("send");
-        let mut answer = [0];
-        assert_eq!(client.read_exact(&mut answer).is_ok(), meets, "{floor_name} to plain");
-        if meets {
-            assert_eq!(&answer, name);
-            program.wait_for("target_wire=\"plain\"");
-            assert_eq!(application.connections(), 2, "one stray ClientHello, one connection");
-            let mut client = connect(accept);
-            client.write_all(b"?").expect("send");
-            client.read_exact(&mut answer).expect("receive");
-            assert_eq!(application.connections(), 3, "what the target speaks was forgotten");
-            assert_eq!(program.reload(), "s2ds: reloaded");
-            let mut client = connect(accept);
-            client.write_all(b"?").expect("send");
-            client.read_exact(&mut answer).expect("receive");
-            assert_eq!(application.connections(), 5, "a reload is to ask again");
-        } else {
+        if !meets {
+            assert!(ask(accept, *b"?").is_err(), "{floor_name} to plain");
             program.wait_for("target not reached");
+            continue;
         }
+        let asks = |connections, what| {
+            assert_eq!(ask(accept, *b"?").expect("an answer"), *b"a");
+            assert_eq!(application.connections(), connections, "{what}");
+        };
+        asks(2, "one stray ClientHello, one connection");
+        program.wait_for("target_wire=\"plain\"");
+        asks(3, "what the target speaks was forgotten");
+        assert_eq!(program.reload(), "s2ds: reloaded");
+        asks(5, "a reload is to ask again");
     }
 }
 
