@@ -2,6 +2,7 @@
 
 pub mod appctrl;
 mod gateway;
+mod mint;
 pub mod s2cs;
 pub mod s2uc;
 mod tunnel;

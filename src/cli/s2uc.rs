@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use super::gateway::{Channel, Failure, List, finish, interruptible, print_json, uid};
+use super::mint::Mint;
 use super::tunnel::{self, Tunnel};
 use crate::client::{Ask, Gateway, Half};
 use crate::session::{Endpoint, Host, Role, Uid};
@@ -70,21 +71,6 @@ impl Common {
     }
 }
 
-/// How new UIDs are made.
-#[derive(Args)]
-pub(super) struct Mint {
-    /// Make the UID a random UUID, for peers that want that shape; else 64 random digits
-    #[arg(long)]
-    uuid: bool,
-}
-
-impl Mint {
-    pub(super) fn uid(&self) -> Result<Uid, Failure> {
-        let uid = if self.uuid { Uid::random_uuid() } else { Uid::random() };
-        uid.map_err(|e| Failure::local(format!("failed to make a UID: {e}")))
-    }
-}
-
 #[derive(Args)]
 struct Inbound {
     /// The producer's gateway
@@ -94,9 +80,6 @@ struct Inbound {
     common: Common,
     #[command(flatten)]
     mint: Mint,
-    /// Use the fixed UID of the deployed release's tests, which everybody knows
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = crate::config::boolean, value_name = "BOOL")]
-    mock: Option<bool>,
 }
 
 #[derive(Args)]
@@ -122,9 +105,6 @@ struct ProdReq {
     common: Common,
     #[command(flatten)]
     mint: Mint,
-    /// Use the fixed UID of the deployed release's tests, which everybody knows
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = crate::config::boolean, value_name = "BOOL")]
-    mock: Option<bool>,
 }
 
 #[derive(Args)]
@@ -137,9 +117,6 @@ struct Release {
     #[command(flatten)]
     channel: Channel,
 }
-
-/// The UID of the deployed release's `--mock`.
-const MOCK_UID: &str = "4f8583bc-a4d3-11ee-9fd6-034d1fcbd7c3";
 
 /// Runs the command line of this process.
 #[must_use]
@@ -163,14 +140,6 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Tunnel(command) => tunnel::run(command, json).await,
         Command::Release(command) => release(command, json).await,
     }
-}
-
-fn mint(mint: &Mint, mock: Option<bool>) -> Result<Uid, Failure> {
-    if mock == Some(true) {
-        eprintln!("s2uc: warning: --mock uses a UID, and with it a key, that everybody knows");
-        return uid(MOCK_UID);
-    }
-    mint.uid()
 }
 
 /// The two lines that scripts read with awk. Spaces in the second are as deployed.
@@ -208,7 +177,7 @@ async fn undo(gateway: &Gateway, uid: &Uid) {
 
 async fn inbound(command: Inbound, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
-    let uid = mint(&command.mint, command.mock)?;
+    let uid = command.mint.uid()?;
     announce_uid(&uid, &command.s2cs, Role::Prod, json);
     let gateway = common.channel.connect(&command.s2cs).await?;
     let ask = ask(uid.clone(), Role::Prod, common);
@@ -237,7 +206,7 @@ fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
 
 async fn prod_req(command: ProdReq, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
-    let uid = mint(&command.mint, command.mock)?;
+    let uid = command.mint.uid()?;
     announce_uid(&uid, &command.s2cs, Role::Prod, json);
     let gateway = common.channel.connect(&command.s2cs).await?;
     if !json {

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::gateway::{Channel, Failure, List, interrupted, interruptible, print_json};
-use super::s2uc::Mint;
+use super::mint::Mint;
 use crate::client::{Ask, Gateway, Half};
 use crate::session::{Endpoint, Host, Role, Uid};
 

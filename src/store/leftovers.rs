@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use tokio::time::{Instant, sleep};
 
 use super::StateFolder;
@@ -30,7 +31,7 @@ impl Leftovers {
     /// # Errors
     /// When a folder cannot be removed, or a process does not go.
     pub async fn clear(state: &StateFolder, programs: &BTreeSet<PathBuf>) -> io::Result<Self> {
-        let found = running(state.sessions(), programs)?;
+        let found = running(state.sessions(), programs);
         for pid in &found {
             // It may have ended meanwhile, which is what is wanted.
             if let Err(e) = kill(*pid, Signal::SIGKILL) {
@@ -38,7 +39,7 @@ impl Leftovers {
             }
         }
         let deadline = Instant::now() + KILL_DEADLINE;
-        while !running(state.sessions(), programs)?.is_empty() {
+        while !running(state.sessions(), programs).is_empty() {
             if Instant::now() > deadline {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "a process of an earlier run does not end"));
             }
@@ -53,29 +54,25 @@ impl Leftovers {
     }
 }
 
-fn running(sessions: &Path, programs: &BTreeSet<PathBuf>) -> io::Result<Vec<Pid>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        // Processes end while we look, and those of other users do not show theirs.
-        let (Ok(cwd), Ok(exe)) = (fs::read_link(entry.path().join("cwd")), fs::read_link(entry.path().join("exe")))
-        else {
-            continue;
-        };
-        if cwd.starts_with(sessions) && programs.contains(&without_deleted(exe)) {
-            found.push(Pid::from_raw(number));
-        }
-    }
-    Ok(found)
+fn running(sessions: &Path, programs: &BTreeSet<PathBuf>) -> Vec<Pid> {
+    let what = ProcessRefreshKind::nothing().with_cwd(UpdateKind::Always).with_exe(UpdateKind::Always);
+    let mut system = System::new();
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
+    system
+        .processes()
+        .values()
+        // Threads work in the same folder as their process.
+        .filter(|process| process.thread_kind().is_none())
+        .filter(|process| process.cwd().is_some_and(|cwd| cwd.starts_with(sessions)))
+        .filter(|process| process.exe().is_some_and(|exe| programs.contains(&without_deleted(exe))))
+        .filter_map(|process| i32::try_from(process.pid().as_u32()).ok().map(Pid::from_raw))
+        .collect()
 }
 
 /// An executable that was replaced by an upgrade shows as `PATH (deleted)`.
-fn without_deleted(exe: PathBuf) -> PathBuf {
+fn without_deleted(exe: &Path) -> PathBuf {
     match exe.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
         Some(path) => PathBuf::from(path),
-        None => exe,
+        None => exe.to_owned(),
     }
 }
