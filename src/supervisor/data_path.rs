@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::sockets::SessionSockets;
+use super::place::Place;
 use super::unit::{self, Draft, ServeError, Unit};
 use crate::backend::{Catalog, Circumstances, Folder, Manifest, Program, ProgramError, Programs, chain, render};
 use crate::ports::PortLease;
@@ -90,8 +90,7 @@ impl DataPath {
         let task = Task {
             site,
             session,
-            folder,
-            sockets: SessionSockets::new(leases),
+            place: Place::new(folder, leases),
             reports,
             units: Vec::new(),
             failures: 0,
@@ -120,8 +119,7 @@ impl DataPath {
 struct Task {
     site: Arc<Site>,
     session: SessionId,
-    folder: Folder,
-    sockets: SessionSockets,
+    place: Place,
     reports: mpsc::Sender<Report>,
     /// The one nearest to the targets first.
     units: Vec<Unit>,
@@ -145,8 +143,9 @@ impl Task {
             stopping.spawn(unit.stop(grace));
         }
         // Told first, so that none of them takes it for a fault; now new connections are refused.
-        self.sockets.refuse();
+        self.place.sockets.refuse();
         while stopping.join_next().await.is_some() {}
+        self.place.vacated().await;
     }
 
     /// Runs until the handle is gone, or until the path is lost.
@@ -208,7 +207,7 @@ impl Task {
     async fn start_again(&mut self) -> Result<(), String> {
         for unit in self.units.iter_mut().filter(|unit| !unit.runs()) {
             tracing::info!(session = %self.session, backend = unit.stage.manifest.name, "starting again");
-            unit.restart(&mut self.sockets).await.map_err(|e| e.to_string())?;
+            unit.restart(&mut self.place).await.map_err(|e| e.to_string())?;
         }
         Ok(())
     }
@@ -217,7 +216,7 @@ impl Task {
     async fn serve(&mut self, plan: &Plan) -> Result<(), ServeError> {
         let drafts = self.drafts(plan)?;
         for draft in &drafts {
-            unit::check(draft, &self.folder, &mut self.sockets).await?;
+            unit::check(draft, &mut self.place).await?;
         }
         if self.units.is_empty() {
             return self.start_all(drafts).await;
@@ -227,7 +226,7 @@ impl Task {
 
     /// What must be started or changed; a stage whose text stays the same is left alone.
     fn drafts(&self, plan: &Plan) -> Result<Vec<Draft>, ServeError> {
-        let stages = chain::design(&self.site.backend, &self.site.terminator, plan, &self.folder.path);
+        let stages = chain::design(&self.site.backend, &self.site.terminator, plan, &self.place.folder.path);
         let circumstances = Circumstances {
             protection: plan.protection,
             connections: self.site.connections,
@@ -237,7 +236,7 @@ impl Task {
         for stage in stages {
             let program = self.site.programs.find(&stage.manifest)?;
             let template = self.site.catalog.template(&stage.manifest).unwrap_or_default();
-            let text = render(&template, &stage, &program, &self.folder, self.session, circumstances)?;
+            let text = render(&template, &stage, &program, &self.place.folder, self.session, circumstances)?;
             let in_force = self.units.iter().find(|unit| unit.stage.manifest.name == stage.manifest.name);
             if in_force.is_none_or(|unit| unit.text != text) {
                 drafts.push(Draft { stage, program, text });
@@ -250,7 +249,7 @@ impl Task {
         let mut started: Vec<Unit> = Vec::with_capacity(drafts.len());
         for draft in drafts {
             // What has been started goes with the error: dropping a unit kills its group.
-            started.push(Unit::start(draft, &self.folder, &mut self.sockets).await?);
+            started.push(Unit::start(draft, &mut self.place).await?);
         }
         self.units = started;
         Ok(())

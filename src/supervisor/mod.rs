@@ -9,6 +9,7 @@
 mod data_path;
 mod launch;
 mod log;
+mod place;
 mod process;
 mod sockets;
 mod unit;

@@ -1,11 +1,10 @@
 //! One running program: a process group of its own, watched, and never left behind.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,21 +15,22 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
-use crate::backend::{Program, Sockets, Stop};
+use crate::backend::{Sockets, Stop};
 
 /// How to start a process.
-pub(super) struct Spawn<'a> {
-    /// The program that becomes it, see [`launch`](super::launch).
-    pub launcher: &'a Path,
-    pub program: &'a Program,
-    pub arguments: &'a [String],
+pub(super) struct Spawn {
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
     pub sockets: Sockets,
     /// Become descriptors 3, 4, …
     pub inherited: Vec<OwnedFd>,
     /// Where it works, and what marks it as ours, see [`crate::store`].
-    pub folder: &'a Path,
+    pub folder: PathBuf,
     pub output: File,
+    /// Keeps the task that waits for its end.
+    pub reapers: TaskTracker,
 }
 
 /// How a process ended, for people.
@@ -57,18 +57,21 @@ pub(super) struct Process {
     ended: watch::Receiver<Option<Exit>>,
 }
 
+/// The running executable, even when its file has been replaced meanwhile. Its
+/// command `launch` becomes the program, see [`launch`](super::launch).
+const OWN_EXECUTABLE: &str = "/proc/self/exe";
 /// After this, a process that was told to end at once is killed.
 const NOW_GRACE: Duration = Duration::from_secs(3);
 
 impl Process {
     /// Starts a process. Its end is watched from here on.
-    pub(super) fn spawn(how: Spawn<'_>) -> io::Result<Self> {
+    pub(super) fn spawn(how: Spawn) -> io::Result<Self> {
+        let reapers = how.reapers.clone();
         let mut child = command(how)?.spawn()?;
         let number = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
         let (tell, ended) = watch::channel(None);
         let pid = Pid::from_raw(number);
-        // Ends with the process: nothing else keeps it, and dropping the guard kills the process.
-        tokio::spawn(async move {
+        reapers.spawn(async move {
             let status = child.wait().await.unwrap_or_default();
             // Workers may outlive their leader (nginx's do, and keep its ports). Only now,
             // at once, is the number of the group surely still theirs.
@@ -130,12 +133,14 @@ fn kill_group(leader: Pid) {
 /// Runs a program's own check of a configuration.
 ///
 /// Answers with its output when it says no.
-pub(super) async fn check(how: Spawn<'_>, deadline: Duration) -> io::Result<Result<(), String>> {
+pub(super) async fn check(how: Spawn, deadline: Duration) -> io::Result<Result<(), String>> {
+    let reapers = how.reapers.clone();
     let mut command = command(how)?;
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let output = timeout(deadline, command.output())
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "its check of the configuration does not end"))??;
+    // Runs to its end even when nobody waits any more, so that it cannot outlive the session.
+    let run = reapers.spawn(async move { timeout(deadline, command.output()).await });
+    let silent = || io::Error::new(io::ErrorKind::TimedOut, "its check of the configuration does not end");
+    let output = run.await.map_err(io::Error::other)?.map_err(|_| silent())??;
     if output.status.success() {
         return Ok(Ok(()));
     }
@@ -143,12 +148,12 @@ pub(super) async fn check(how: Spawn<'_>, deadline: Duration) -> io::Result<Resu
     Ok(Err(super::log::trimmed(&String::from_utf8_lossy(&said))))
 }
 
-fn command(how: Spawn<'_>) -> io::Result<Command> {
-    let mut argv: Vec<OsString> = vec!["launch".into(), "--".into(), how.program.path.clone().into()];
-    argv.extend(how.arguments.iter().map(OsString::from));
-    let mut command = Command::new(how.launcher);
+fn command(how: Spawn) -> io::Result<Command> {
+    let mut command = Command::new(OWN_EXECUTABLE);
     command
-        .args(argv)
+        .args(["launch", "--"])
+        .arg(how.program)
+        .args(how.arguments)
         .current_dir(how.folder)
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -171,9 +176,4 @@ fn command(how: Spawn<'_>) -> io::Result<Command> {
         how.inherited.into_iter().zip(3..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
     command.fd_mappings(mappings).map_err(|e| io::Error::other(e.to_string()))?;
     Ok(command)
-}
-
-/// The running executable, even when its file has been replaced meanwhile.
-pub(super) fn own_executable() -> PathBuf {
-    PathBuf::from("/proc/self/exe")
 }

@@ -9,9 +9,9 @@ use regex::RegexSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::log::{Log, Mark, Verdict};
-use super::process::{self, Exit, Process, Spawn};
-use super::sockets::SessionSockets;
-use crate::backend::{Folder, Program, ProgramError, RenderError, Stage};
+use super::place::Place;
+use super::process::{self, Exit, Process};
+use crate::backend::{Program, ProgramError, RenderError, Stage};
 
 /// Why a plan could not be served. The message is for the user who sent it.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ pub enum ServeError {
 pub(super) struct Unit {
     pub(super) stage: Stage,
     program: Program,
-    folder: Folder,
+    config: PathBuf,
     log: Log,
     /// The configuration in force.
     pub(super) text: String,
@@ -80,48 +80,38 @@ const POLL_FIRST: Duration = Duration::from_millis(1);
 const POLL_MOST: Duration = Duration::from_millis(20);
 
 /// Has the program itself check a draft, and leaves the text beside the one in force.
-pub(super) async fn check(draft: &Draft, folder: &Folder, sockets: &mut SessionSockets) -> Result<(), ServeError> {
-    let next = next_file(&folder.config_file(&draft.stage));
-    fs::write(&next, &draft.text).map_err(system(&draft.stage, "write the configuration"))?;
-    let Some(check) = &draft.stage.manifest.check else {
+pub(super) async fn check(draft: &Draft, place: &mut Place) -> Result<(), ServeError> {
+    let Draft { stage, program, text } = draft;
+    let next = next_file(&place.folder.config_file(stage));
+    fs::write(&next, text).map_err(system(stage, "write the configuration"))?;
+    let Some(check) = &stage.manifest.check else {
         return Ok(());
     };
-    let log = Log::new(folder.log_file(&draft.stage));
-    let arguments = fill(&check.argv, &next, folder, &draft.stage);
-    let spawn = Spawn {
-        launcher: &process::own_executable(),
-        program: &draft.program,
-        arguments: &arguments,
-        sockets: draft.stage.manifest.sockets,
-        inherited: sockets.of(&draft.stage).map_err(system(&draft.stage, "open the sockets"))?,
-        folder: &folder.path,
-        output: log.open().map_err(system(&draft.stage, "open the log"))?,
-    };
-    match process::check(spawn, CHECK_DEADLINE).await.map_err(system(&draft.stage, "run the check"))? {
+    let spawn = place.prepare(stage, program, &check.argv, &next).map_err(system(stage, "prepare the check"))?;
+    match process::check(spawn, CHECK_DEADLINE).await.map_err(system(stage, "run the check"))? {
         Ok(()) => Ok(()),
-        Err(said) => Err(ServeError::Refused { backend: draft.stage.manifest.name.clone(), said }),
+        Err(said) => Err(ServeError::Refused { backend: stage.manifest.name.clone(), said }),
     }
 }
 
 impl Unit {
     /// Starts a checked draft, and waits until it serves.
-    pub(super) async fn start(draft: Draft, folder: &Folder, sockets: &mut SessionSockets) -> Result<Self, ServeError> {
+    pub(super) async fn start(draft: Draft, place: &mut Place) -> Result<Self, ServeError> {
         let Draft { stage, program, text } = draft;
-        let config = folder.config_file(&stage);
+        let config = place.folder.config_file(&stage);
         fs::rename(next_file(&config), &config).map_err(system(&stage, "put the configuration in place"))?;
-        let log = Log::new(folder.log_file(&stage));
+        let log = Log::new(place.folder.log_file(&stage));
         let started = log.mark();
-        let process = spawn(&stage, &program, folder, &log, sockets)?;
-        let mut unit =
-            Self { stage, program, folder: folder.clone(), log, text, process, started, settled: Instant::now() };
+        let process = spawn(&stage, &program, place)?;
+        let mut unit = Self { stage, program, config, log, text, process, started, settled: Instant::now() };
         unit.await_ready().await?;
         Ok(unit)
     }
 
     /// Starts the same configuration again after the process has died.
-    pub(super) async fn restart(&mut self, sockets: &mut SessionSockets) -> Result<(), ServeError> {
+    pub(super) async fn restart(&mut self, place: &mut Place) -> Result<(), ServeError> {
         self.started = self.log.mark();
-        self.process = spawn(&self.stage, &self.program, &self.folder, &self.log, sockets)?;
+        self.process = spawn(&self.stage, &self.program, place)?;
         self.await_ready().await
     }
 
@@ -134,23 +124,32 @@ impl Unit {
     /// Moves the running process to a checked draft; when it refuses, the old
     /// configuration is in force and in place again.
     pub(super) async fn change(&mut self, draft: Draft) -> Result<(), ServeError> {
-        let config = self.folder.config_file(&self.stage);
-        fs::rename(next_file(&config), &config).map_err(system(&self.stage, "put the configuration in place"))?;
-        let old_stage = std::mem::replace(&mut self.stage, draft.stage);
-        let old_text = std::mem::replace(&mut self.text, draft.text);
-        let outcome = self.reload().await;
-        if outcome.is_err() {
-            self.stage = old_stage;
-            self.text = old_text;
-            write_in_place(&config, &self.text).map_err(system(&self.stage, "put the old configuration back"))?;
+        let Draft { stage, text, .. } = draft;
+        fs::rename(next_file(&self.config), &self.config).map_err(system(&stage, "put the configuration in place"))?;
+        match self.reload().await {
+            Ok(()) => {
+                self.stage = stage;
+                self.text = text;
+                Ok(())
+            }
+            Err(ServeError::Silent { backend, within, said }) => {
+                // It may yet have taken the new one.
+                if let Err(e) = self.put_back(self.stage.clone(), self.text.clone()).await {
+                    tracing::error!("cannot go back to the old configuration: {e}");
+                }
+                Err(ServeError::Silent { backend, within, said })
+            }
+            Err(e) => {
+                write_in_place(&self.config, &self.text)
+                    .map_err(system(&self.stage, "put the old configuration back"))?;
+                Err(e)
+            }
         }
-        outcome
     }
 
     /// Goes back to a configuration that was in force before.
     pub(super) async fn put_back(&mut self, stage: Stage, text: String) -> Result<(), ServeError> {
-        write_in_place(&self.folder.config_file(&stage), &text)
-            .map_err(system(&stage, "put the old configuration back"))?;
+        write_in_place(&self.config, &text).map_err(system(&stage, "put the old configuration back"))?;
         self.stage = stage;
         self.text = text;
         self.reload().await
@@ -236,40 +235,18 @@ impl Unit {
     }
 }
 
-fn spawn(
-    stage: &Stage,
-    program: &Program,
-    folder: &Folder,
-    log: &Log,
-    sockets: &mut SessionSockets,
-) -> Result<Process, ServeError> {
-    Process::spawn(Spawn {
-        launcher: &process::own_executable(),
-        program,
-        arguments: &fill(&stage.manifest.start.argv, &folder.config_file(stage), folder, stage),
-        sockets: stage.manifest.sockets,
-        inherited: sockets.of(stage).map_err(system(stage, "open the sockets"))?,
-        folder: &folder.path,
-        output: log.open().map_err(system(stage, "open the log"))?,
-    })
-    .map_err(system(stage, "start the process"))
+fn spawn(stage: &Stage, program: &Program, place: &mut Place) -> Result<Process, ServeError> {
+    let config = place.folder.config_file(stage);
+    place
+        .prepare(stage, program, &stage.manifest.start.argv, &config)
+        .and_then(Process::spawn)
+        .map_err(system(stage, "start the process"))
 }
 
 /// Says of a stage what the system did not let us do.
 fn system(stage: &Stage, doing: &'static str) -> impl FnOnce(io::Error) -> ServeError + use<> {
     let backend = stage.manifest.name.clone();
     move |source| ServeError::System { doing, backend, source }
-}
-
-fn fill(argv: &[String], config: &Path, folder: &Folder, stage: &Stage) -> Vec<String> {
-    let log = folder.log_file(stage);
-    argv.iter()
-        .map(|word| {
-            word.replace("{config}", &config.to_string_lossy())
-                .replace("{folder}", &folder.path.to_string_lossy())
-                .replace("{log}", &log.to_string_lossy())
-        })
-        .collect()
 }
 
 fn next_file(config: &Path) -> PathBuf {

@@ -21,17 +21,21 @@ pub struct TlsStream {
     close_notify_sent: bool,
 }
 
-struct Transport(Arc<Socket>);
+struct Transport {
+    socket: Arc<Socket>,
+    /// Reading waits, so that what a peer answers can be looked at first.
+    held: bool,
+}
 
 impl Read for Transport {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_read(buffer)
+        if self.held { Err(io::ErrorKind::WouldBlock.into()) } else { self.socket.try_read(buffer) }
     }
 }
 
 impl Write for Transport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        self.socket.try_write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -46,16 +50,39 @@ impl TlsStream {
     /// When OpenSSL has no memory.
     pub fn new(contexts: &Contexts, side: Side, socket: Arc<Socket>) -> io::Result<Self> {
         let ssl = contexts.start(side).map_err(io::Error::other)?;
-        let ssl = SslStream::new(ssl, Transport(socket)).map_err(io::Error::other)?;
+        let ssl = SslStream::new(ssl, Transport { socket, held: false }).map_err(io::Error::other)?;
         Ok(Self { ssl, side, close_notify_sent: false })
     }
 
-    /// Goes on with the handshake until the peer has to say something.
-    /// Gives whether it is over.
+    /// Sends our `ClientHello`, and takes in nothing of what the peer answers.
     ///
     /// # Errors
-    /// When the peer is not one that holds the key.
-    pub async fn say_hello(&mut self) -> io::Result<bool> {
+    /// When the connection broke.
+    pub async fn say_hello(&mut self) -> io::Result<()> {
+        self.ssl.get_mut().held = true;
+        let said = self.step().await;
+        self.ssl.get_mut().held = false;
+        said.map(drop)
+    }
+
+    /// Shakes hands, then holds the outcome against the floor.
+    ///
+    /// # Errors
+    /// When the peer is not one that holds the key, or went below the floor.
+    pub async fn shake_hands(&mut self, contexts: &Contexts) -> io::Result<()> {
+        while !self.step().await? {
+            self.socket().ready(Interest::READABLE).await?;
+        }
+        if contexts.allows(self.ssl.ssl()) {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("{} is below the floor", self.negotiated())))
+        }
+    }
+
+    /// Goes on with the handshake until the peer has to say something. Gives
+    /// whether it is over.
+    async fn step(&mut self) -> io::Result<bool> {
         loop {
             let step = match self.side {
                 Side::Server => self.ssl.accept(),
@@ -64,24 +91,11 @@ impl TlsStream {
             match step {
                 Ok(()) => return Ok(true),
                 Err(error) if error.code() == ErrorCode::WANT_READ => return Ok(false),
-                Err(error) if error.code() == ErrorCode::WANT_WRITE => self.socket().ready(Interest::WRITABLE).await?,
+                Err(error) if error.code() == ErrorCode::WANT_WRITE => {
+                    self.socket().ready(Interest::WRITABLE).await?;
+                }
                 Err(error) => return Err(reason(error)),
-            };
-        }
-    }
-
-    /// Shakes hands, then holds the outcome against the floor.
-    ///
-    /// # Errors
-    /// When the peer is not one that holds the key, or went below the floor.
-    pub async fn shake_hands(&mut self, contexts: &Contexts) -> io::Result<()> {
-        while !self.say_hello().await? {
-            self.socket().ready(Interest::READABLE).await?;
-        }
-        if contexts.allows(self.ssl.ssl()) {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("{} is below the floor", self.negotiated())))
+            }
         }
     }
 
@@ -95,7 +109,7 @@ impl TlsStream {
     /// The socket below.
     #[must_use]
     pub fn socket(&self) -> &Arc<Socket> {
-        &self.ssl.get_ref().0
+        &self.ssl.get_ref().socket
     }
 
     /// Ready when there may be something to read.

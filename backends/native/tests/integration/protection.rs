@@ -261,3 +261,24 @@ fn at_none_a_target_that_closes_or_stays_silent_is_plain() {
         assert_eq!(application.connections(), 2);
     }
 }
+
+#[test]
+fn at_none_a_target_that_speaks_before_it_is_spoken_to_is_plain() {
+    let application = Application::new(|mut stream| {
+        let mut request = [0; 4];
+        // The stray ClientHello is left unread: this end resets, which may
+        // come before or after the greeting.
+        let greeted = stream.write_all(b"welcome").is_ok();
+        if greeted && stream.peek(&mut request).is_ok() && &request == b"ping" {
+            stream.write_all(b"pong").expect("send");
+        }
+    });
+    let accept = free_address();
+    let (program, _config) = s2ds("none", accept, application.address, PSK_CLIENT);
+    for _ in 0..50 {
+        // Asked anew each time, for the order of things is different each time.
+        assert_eq!(program.reload(), "s2ds: reloaded");
+        let answer = ask(accept, *b"ping_______").expect("an answer");
+        assert_eq!(&answer, b"welcomepong");
+    }
+}
