@@ -1,6 +1,5 @@
 //! The composition root of s2cs: the only place that knows every part.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 
@@ -13,7 +12,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::frontends::grpc::{self, ControlService, GrpcError};
 use crate::ports::Ports;
-use crate::store::{Leftovers, StateError, StateFolder};
+use crate::store::{StateError, StateFolder};
 use crate::supervisor::Site;
 use crate::tls::{self, TlsError};
 
@@ -23,9 +22,9 @@ pub enum DaemonError {
     /// Its state folder.
     #[error(transparent)]
     State(#[from] StateError),
-    /// What an earlier run left behind.
-    #[error("clear away what an earlier run left behind")]
-    Leftovers(#[source] io::Error),
+    /// The sessions of an earlier run.
+    #[error("look for sessions of an earlier run")]
+    Adopt(#[source] io::Error),
     /// Its certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -46,15 +45,25 @@ pub enum DaemonError {
     Grpc(#[from] GrpcError),
 }
 
-/// Runs the control server until SIGTERM or SIGINT, then releases every session.
+/// How the control server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every session was released.
+    Released,
+    /// Sessions run on. The process must end without dropping what it holds of
+    /// them, as it would if it were killed.
+    Left,
+}
+
+/// Runs the control server until SIGTERM or SIGINT, then releases every session,
+/// or leaves them to the next run.
 ///
 /// `ready` is told the address once calls are taken.
 ///
 /// # Errors
 /// [`DaemonError`]
-pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), DaemonError> {
+pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended, DaemonError> {
     let state = StateFolder::open(&config.state_dir)?;
-    clear_leftovers(&config, &state).await?;
     let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let fault = |source| DaemonError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(fault)?;
@@ -71,6 +80,7 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), D
         programs: Programs::default(),
     };
     let engine = Engine::new(config.engine, site, state, Ports::new(config.port_range));
+    engine.adopt().await.map_err(DaemonError::Adopt)?;
     let service =
         ControlService { engine: engine.clone(), advertise: config.advertise, max_listeners: config.max_listeners };
     let stop = CancellationToken::new();
@@ -78,32 +88,21 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<(), D
     tokio::pin!(server);
     ready(address);
     tokio::select! {
-        outcome = &mut server => return Ok(outcome?),
-        _ = terminate.recv() => tracing::info!("SIGTERM: releasing all sessions"),
+        outcome = &mut server => {
+            outcome?;
+            return Ok(Ended::Released);
+        }
+        _ = terminate.recv() => {
+            if config.keep_sessions_on_exit {
+                tracing::info!("SIGTERM: sessions run on");
+                return Ok(Ended::Left);
+            }
+            tracing::info!("SIGTERM: releasing all sessions");
+        }
         _ = interrupt.recv() => tracing::info!("SIGINT: releasing all sessions"),
     }
     engine.shut_down().await;
     stop.cancel();
-    Ok(server.await?)
-}
-
-/// Processes of sessions that a killed controller left behind are nobody's:
-/// their UIDs and owners died with it.
-async fn clear_leftovers(config: &Config, state: &StateFolder) -> Result<(), DaemonError> {
-    let programs = Programs::default();
-    let known: BTreeSet<_> = config
-        .catalog
-        .all()
-        .filter_map(|manifest| programs.find(manifest).ok())
-        .filter_map(|program| program.path.canonicalize().ok())
-        .collect();
-    let cleared = Leftovers::clear(state, &known).await.map_err(DaemonError::Leftovers)?;
-    if cleared != Leftovers::default() {
-        tracing::warn!(
-            processes = cleared.processes,
-            sessions = cleared.folders,
-            "an earlier run was killed and left these behind; they are cleared away"
-        );
-    }
-    Ok(())
+    server.await?;
+    Ok(Ended::Released)
 }

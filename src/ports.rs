@@ -8,8 +8,9 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -52,7 +53,7 @@ pub enum PortError {
 #[derive(Debug)]
 pub struct PortLease {
     address: SocketAddr,
-    listener: TcpListener,
+    socket: Socket,
     held: Arc<Mutex<HashSet<SocketAddr>>>,
 }
 
@@ -89,14 +90,30 @@ impl Ports {
         self.try_lease(address).ok().flatten()
     }
 
+    /// Takes a port again that a process of an earlier run listens on, or listened
+    /// on: nobody else can have it from here on. `None` if somebody else has it.
+    ///
+    /// The port may lie outside the range: the operator may have changed it.
+    #[must_use]
+    pub fn retake(&self, address: SocketAddr) -> Option<PortLease> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.contains(&address) {
+            return None;
+        }
+        let socket = hold(address).ok()?;
+        held.insert(address);
+        Some(PortLease { address, socket, held: Arc::clone(&self.held) })
+    }
+
     fn try_lease(&self, address: SocketAddr) -> io::Result<Option<PortLease>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.contains(&address) {
             return Ok(None);
         }
-        let listener = listen(address)?;
+        let socket = bind(address)?;
+        share(&socket)?;
         held.insert(address);
-        Ok(Some(PortLease { address, listener, held: Arc::clone(&self.held) }))
+        Ok(Some(PortLease { address, socket, held: Arc::clone(&self.held) }))
     }
 }
 
@@ -107,10 +124,21 @@ impl PortLease {
         ListenAddr(self.address)
     }
 
-    /// The listening socket.
-    #[must_use]
-    pub fn listener(&self) -> &TcpListener {
-        &self.listener
+    /// A copy of the socket, which listens from here on, for a process to serve.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        share(&self.socket)?;
+        Ok(self.socket.try_clone()?.into())
+    }
+
+    /// Takes no more connections, whoever else has copies of the socket.
+    ///
+    /// # Errors
+    /// What the system says; `ENOTCONN` when it does not listen.
+    pub fn refuse(&self) -> io::Result<()> {
+        self.socket.shutdown(Shutdown::Read)
     }
 }
 
@@ -120,22 +148,47 @@ impl Drop for PortLease {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = new_socket(address)?;
+    socket.bind(&address.into())?;
+    // The proxies that get this socket expect accept(2) not to block.
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Binds beside a socket of an earlier run, which allows it (see [`share`]), and
+/// does not listen, so that all connections go on to that one.
+fn hold(address: SocketAddr) -> io::Result<Socket> {
+    let socket = new_socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    // A socket that allows its address to be used again does not hold it while it does not listen.
+    socket.set_reuse_address(false)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Listens. Said after binding, so that this socket was alone when it was bound,
+/// the option lets only this user's processes bind beside it, see [`hold`].
+fn share(socket: &Socket) -> io::Result<()> {
+    socket.listen(BACKLOG)?;
+    socket.set_reuse_port(true)
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // Lets a port be used again while closed connections linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    // The proxies that get this socket expect accept(2) not to block.
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
 
     const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
@@ -176,6 +229,29 @@ mod tests {
         let range = free_pair();
         let outside = SocketAddr::new(LOOPBACK, range.start() - 1);
         assert!(Ports::new(range).lease_this(outside).is_none());
+    }
+
+    #[test]
+    fn a_port_is_taken_again_beside_the_process_that_serves_it() {
+        let range = free_pair();
+        let earlier = Ports::new(range.clone()).lease_any(LOOPBACK).expect("a port");
+        let address = earlier.address().0;
+        let serving = TcpListener::from(earlier.socket().expect("a copy"));
+        serving.set_nonblocking(false).expect("blocking");
+        drop(earlier);
+
+        let ports = Ports::new(range.clone());
+        let again = ports.retake(address).expect("beside the process");
+        for _ in 0..50 {
+            let client = TcpStream::connect(address).expect("the process serves");
+            let (_, peer) = serving.accept().expect("it came to the process");
+            assert_eq!(peer, client.local_addr().expect("connected"));
+        }
+        drop(serving);
+        assert!(Ports::new(range).lease_this(address).is_none(), "another controller got a port that is held");
+        let restarted = TcpListener::from(again.socket().expect("listens again"));
+        TcpStream::connect(address).expect("the new process serves");
+        restarted.accept().expect("it came");
     }
 
     #[test]

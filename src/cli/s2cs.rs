@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::backend::Programs;
 use crate::causes::causes;
 use crate::config::{Config, Faults, Settings};
+use crate::daemon::Ended;
 use crate::session::Host;
 use crate::{daemon, supervisor, tls};
 
@@ -173,7 +174,12 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return exit(Err(format!("failed to start: {e}"))),
     };
-    exit(runtime.block_on(daemon::run(config, ready)).map_err(|e| format!("failed to {}", causes(&e))))
+    match runtime.block_on(daemon::run(config, ready)) {
+        Ok(Ended::Released) => ExitCode::SUCCESS,
+        // Nothing is dropped: everything that must last is on disk already.
+        Ok(Ended::Left) => std::process::exit(0),
+        Err(e) => exit(Err(format!("failed to {}", causes(&e)))),
+    }
 }
 
 fn missing_programs(config: &Config) -> Vec<String> {

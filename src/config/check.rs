@@ -58,6 +58,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
         drain_grace,
         connections_per_process,
         max_listeners,
+        keep_sessions_on_exit: settings.keep_sessions_on_exit == Some(true),
         engine: engine::Settings {
             wan,
             lan,

@@ -45,6 +45,8 @@ pub struct Config {
     pub connections_per_process: u32,
     /// The most listeners that one session may ask for.
     pub max_listeners: u16,
+    /// Whether SIGTERM leaves sessions running.
+    pub keep_sessions_on_exit: bool,
     /// What the engine needs.
     pub engine: engine::Settings,
     /// What the operator should know of how the flags were understood.

@@ -4,6 +4,7 @@
 //! be wrong. Behind it, a directory of sessions and one task a session, which
 //! runs the pure machine of [`crate::session`] and performs its effects.
 
+mod adoption;
 mod directory;
 mod refusal;
 mod session_task;
@@ -246,6 +247,32 @@ impl Engine {
         for handle in self.shared.directory.find_for_release(uid.digest())? {
             handle.end(ReleaseReason::Asked).await;
         }
+        Ok(())
+    }
+
+    /// Goes on with the sessions of an earlier run: those that it had brought to
+    /// HELLO live again, with their processes; what else it left is cleared away.
+    /// Answers once each of them serves, or has been tried.
+    ///
+    /// # Errors
+    /// When the state folder cannot be read.
+    pub async fn adopt(&self) -> std::io::Result<()> {
+        let mut settling = tokio::task::JoinSet::new();
+        for folder in self.shared.state.left()? {
+            match adoption::understand(folder, &self.shared) {
+                Ok(found) => {
+                    let session = found.session;
+                    let (handle, settled) = session_task::resume(found, Arc::clone(&self.shared));
+                    match self.shared.directory.claim(session) {
+                        Ok(place) => place.fill(handle),
+                        Err(e) => tracing::error!(%session, "cannot take the session over: {e}"),
+                    }
+                    settling.spawn(settled);
+                }
+                Err(unusable) => unusable.clear_away(&self.shared),
+            }
+        }
+        while settling.join_next().await.is_some() {}
         Ok(())
     }
 

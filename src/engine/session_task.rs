@@ -9,14 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::adoption::{self, Adoption};
 use super::refusal::Refusal;
 use super::{Announced, Reserved, Serving, Shared};
 use crate::ports::PortLease;
 use crate::session::{
     Effect, Endpoint, Event, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State, TargetAddr,
 };
-use crate::store::SessionFolder;
-use crate::supervisor::{DataPath, Report, ServeError};
+use crate::store::{Record, SessionFolder};
+use crate::supervisor::{DataPath, Report, Resumed, ServeError};
 
 /// HELLO as a session takes it: understood, resolved, and permitted.
 #[derive(Debug)]
@@ -101,6 +102,10 @@ struct Task {
     awaits_hello: Arc<AtomicBool>,
     waiting_reserve: Option<Answer<Reserved>>,
     waiting_update: Option<Answer<Serving>>,
+    /// Told when the data path of a session of an earlier run has been tried.
+    settle: Option<oneshot::Sender<()>>,
+    /// What the journal says.
+    journal: Option<Record>,
     refused: Option<ServeError>,
     hello_deadline: Instant,
 }
@@ -124,12 +129,61 @@ pub(super) fn open(parts: SessionParts) -> SessionHandle {
         awaits_hello,
         waiting_reserve: Some(parts.answer),
         waiting_update: None,
+        settle: None,
+        journal: None,
         refused: None,
         hello_deadline: Instant::now() + parts.shared.settings.hello_timeout,
         shared: parts.shared,
     };
     tokio::spawn(task.run(inbox));
     handle
+}
+
+/// Starts the task of a session of an earlier run. The future resolves once its
+/// data path serves, or has been tried.
+pub(super) fn resume(found: Adoption, shared: Arc<Shared>) -> (SessionHandle, impl Future<Output = ()> + use<>) {
+    let Adoption { session, folder, machine, leases, announced_targets, was_changing } = found;
+    let (orders, inbox) = mpsc::unbounded_channel();
+    let (reporter, reports) = mpsc::channel(4);
+    let (settle, settled) = oneshot::channel();
+    let awaits_hello = Arc::new(AtomicBool::new(false));
+    let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello) };
+    let mut task = Task {
+        session,
+        listeners: leases.iter().map(PortLease::address).collect(),
+        leases,
+        announced_targets,
+        journal: None,
+        data_path: None,
+        reports,
+        reporter,
+        awaits_hello,
+        waiting_reserve: None,
+        waiting_update: None,
+        settle: Some(settle),
+        refused: None,
+        hello_deadline: Instant::now(),
+        folder,
+        machine,
+        shared,
+    };
+    match task.machine.live.clone() {
+        Some(plan) => {
+            task.data_path = Some(DataPath::resume(
+                Arc::clone(&task.shared.site),
+                session,
+                task.folder.places().clone(),
+                std::mem::take(&mut task.leases),
+                task.reporter.clone(),
+                Resumed { plan, was_changing },
+            ));
+        }
+        None => task.settle = None,
+    }
+    tracing::info!(%session, state = %task.machine.state, "taken over from an earlier run");
+    tokio::spawn(task.run(inbox));
+    // An error says that there is nothing to wait for.
+    (handle, async move { drop(settled.await) })
 }
 
 impl Task {
@@ -216,6 +270,8 @@ impl Task {
 
     async fn heed(&mut self, report: Report) {
         let session = self.session;
+        // Dropping it is the telling.
+        self.settle = None;
         match report {
             Report::Confirmed => self.step(Event::Confirmed).await,
             Report::Refused(why) => {
@@ -233,15 +289,46 @@ impl Task {
     }
 
     async fn step(&mut self, event: Event) {
-        let before = self.machine.state;
-        let (machine, effects) = std::mem::take(&mut self.machine).step(event);
+        let before = self.machine.clone();
+        let (machine, effects) = self.machine.clone().step(event);
         self.machine = machine;
-        if self.machine.state != before {
-            tracing::info!(session = %self.session, from = %before, to = %self.machine.state, "session");
+        if let Err(e) = self.write_journal().await {
+            self.refuse_for_want_of_a_journal(before, e);
+            return;
+        }
+        if self.machine.state != before.state {
+            tracing::info!(session = %self.session, from = %before.state, to = %self.machine.state, "session");
         }
         for effect in effects {
             // Boxed: tearing down steps once more, to the end.
             Box::pin(self.perform(effect)).await;
+        }
+    }
+
+    /// Writes down what is about to be done, before it is done.
+    async fn write_journal(&mut self) -> std::io::Result<()> {
+        let record = adoption::record(self.session, &self.machine, &self.listeners, &self.announced_targets);
+        if let Some(record) = record
+            && self.journal.as_ref() != Some(&record)
+        {
+            let (path, copy) = (self.folder.places().path.clone(), record.clone());
+            tokio::task::spawn_blocking(move || copy.write(&path)).await.map_err(std::io::Error::other)??;
+            self.journal = Some(record);
+        }
+        Ok(())
+    }
+
+    /// What cannot be written down is not begun. What has happened already has happened.
+    fn refuse_for_want_of_a_journal(&mut self, before: Machine, source: std::io::Error) {
+        tracing::error!(session = %self.session, "cannot write the journal: {source}");
+        let begins = self.machine.next.is_some() && before.next.is_none();
+        if begins || before.state == State::Reserved {
+            self.machine = before;
+            let refusal = || Refusal::Internal { doing: "write the session's journal", source: source.kind().into() };
+            self.answer_update(Err(refusal()));
+            if let Some(answer) = self.waiting_reserve.take() {
+                reply(answer, Err(refusal()));
+            }
         }
     }
 

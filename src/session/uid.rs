@@ -145,6 +145,14 @@ pub struct SessionId {
     pub role: Role,
 }
 
+impl SessionId {
+    /// Whether `name` is this session's, as its folder has it.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        self.to_string() == name
+    }
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.uid, self.role.as_str().to_ascii_lowercase())

@@ -1,28 +1,31 @@
 //! The state folder: a folder for each session, and nobody else's.
 //!
-//! A session's folder holds its key, its rendered configurations, its logs and
-//! the unix sockets between its programs; it goes when the session goes. The
-//! programs work in it, which is how a controller that starts again finds what
-//! an earlier one left behind when it was killed.
+//! A session's folder holds its key, its journal, its rendered configurations,
+//! its logs and the unix sockets between its programs; it goes when the session
+//! goes. The programs work in it, by which strays are found.
 
-mod leftovers;
+mod processes;
+mod record;
 
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::backend::Folder;
 use crate::session::SessionId;
 
-pub use leftovers::Leftovers;
+pub use processes::{installed, kill_now, processes_in};
+pub use record::{FORMAT, Live, Record, RecordError};
 
 /// The state folder, locked for this controller.
 #[derive(Debug)]
 pub struct StateFolder {
     sessions: PathBuf,
+    set_aside: PathBuf,
     _lock: Flock<File>,
 }
 
@@ -61,13 +64,7 @@ impl StateFolder {
             .map_err(|_| StateError::Taken { path: path.to_owned() })?;
         // The kernel tells working folders by their real path.
         let sessions = sessions.canonicalize().map_err(fault)?;
-        Ok(Self { sessions, _lock: lock })
-    }
-
-    /// Where the sessions' folders are.
-    #[must_use]
-    pub fn sessions(&self) -> &Path {
-        &self.sessions
+        Ok(Self { sessions, set_aside: path.join("set-aside"), _lock: lock })
     }
 
     /// A new, empty folder for a session.
@@ -78,6 +75,34 @@ impl StateFolder {
         let path = self.sessions.join(session.to_string());
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(SessionFolder { folder: Folder { path }, removed: false })
+    }
+
+    /// The folders that an earlier run has left.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn left(&self) -> io::Result<Vec<SessionFolder>> {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(&self.sessions)? {
+            folders.push(SessionFolder { folder: Folder { path: entry?.path() }, removed: false });
+        }
+        Ok(folders)
+    }
+
+    /// Takes a folder out of the way for an operator to look at, without its key.
+    /// Answers with where it is now.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn set_aside(&self, mut folder: SessionFolder) -> io::Result<PathBuf> {
+        folder.remove_key()?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.set_aside)?;
+        let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
+        let name = folder.folder.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = self.set_aside.join(format!("{name}.{now}"));
+        fs::rename(&folder.folder.path, &place)?;
+        folder.removed = true;
+        Ok(place)
     }
 }
 
@@ -101,20 +126,41 @@ impl SessionFolder {
     /// What the system says.
     pub fn remove(&mut self) -> io::Result<()> {
         if !self.removed {
-            fs::remove_file(self.folder.key_file())?;
+            self.remove_key()?;
             fs::remove_dir_all(&self.folder.path)?;
             self.removed = true;
         }
         Ok(())
     }
+
+    fn remove_key(&self) -> io::Result<()> {
+        match fs::remove_file(self.folder.key_file()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Drop for SessionFolder {
     fn drop(&mut self) {
-        if !self.removed
-            && let Err(e) = fs::remove_dir_all(&self.folder.path)
-        {
+        if let Err(e) = self.remove() {
             tracing::error!(folder = %self.folder.path.display(), "cannot remove a session's folder: {e}");
         }
     }
+}
+
+/// Replaces a file so that after a crash at any moment the old or the new one is
+/// there, whole (`fsync(2)`, `rename(2)`).
+///
+/// # Errors
+/// What the system says.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut next = path.as_os_str().to_owned();
+    next.push(".tmp");
+    let next = PathBuf::from(next);
+    let mut file = File::create(&next)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&next, path)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }

@@ -1,17 +1,18 @@
 //! The task that keeps a session's processes at its plan.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::place::Place;
 use super::unit::{self, Draft, ServeError, Unit};
-use crate::backend::{Catalog, Circumstances, Folder, Manifest, Program, ProgramError, Programs, chain, render};
+use crate::backend::{Catalog, Circumstances, Folder, Manifest, Program, ProgramError, Programs, Stage, chain, render};
 use crate::ports::PortLease;
 use crate::session::{Plan, SessionId};
 
@@ -41,6 +42,13 @@ impl Site {
     pub fn find_programs(&self) -> Result<Vec<Program>, ProgramError> {
         let terminator = (!self.backend.speaks_psk()).then_some(&self.terminator);
         std::iter::once(&self.backend).chain(terminator).map(|manifest| self.programs.find(manifest)).collect()
+    }
+
+    /// The files of all backends' programs that are installed here.
+    #[must_use]
+    pub fn known_programs(&self) -> BTreeSet<PathBuf> {
+        let found = self.catalog.all().filter_map(|manifest| self.programs.find(manifest).ok());
+        found.filter_map(|program| program.path.canonicalize().ok()).collect()
     }
 }
 
@@ -85,6 +93,31 @@ impl DataPath {
         leases: Vec<PortLease>,
         reports: mpsc::Sender<Report>,
     ) -> Self {
+        Self::begin(site, session, folder, leases, reports, None)
+    }
+
+    /// Makes the task for a session of an earlier run: takes over the processes
+    /// that live, starts those that do not, and brings all of them to `plan`.
+    #[must_use]
+    pub fn resume(
+        site: Arc<Site>,
+        session: SessionId,
+        folder: Folder,
+        leases: Vec<PortLease>,
+        reports: mpsc::Sender<Report>,
+        plan: Resumed,
+    ) -> Self {
+        Self::begin(site, session, folder, leases, reports, Some(plan))
+    }
+
+    fn begin(
+        site: Arc<Site>,
+        session: SessionId,
+        folder: Folder,
+        leases: Vec<PortLease>,
+        reports: mpsc::Sender<Report>,
+        resumed: Option<Resumed>,
+    ) -> Self {
         let (plans, inbox) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let task = Task {
@@ -96,7 +129,7 @@ impl DataPath {
             failures: 0,
             again: None,
         };
-        let task = tokio::spawn(task.run(inbox, stop.clone()));
+        let task = tokio::spawn(task.run(resumed, inbox, stop.clone()));
         Self { plans, stop, task }
     }
 
@@ -129,11 +162,36 @@ struct Task {
     again: Option<Instant>,
 }
 
+/// What has been done for a plan so far.
+#[derive(Default)]
+struct Undo {
+    started: HashSet<String>,
+    changed: HashMap<String, (Stage, String)>,
+}
+
+/// What a session of an earlier run served.
+#[derive(Debug, Clone)]
+pub struct Resumed {
+    /// Its plan.
+    pub plan: Plan,
+    /// Whether it was being moved to another one when that run ended.
+    pub was_changing: bool,
+}
+
 impl Task {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Plan>, stop: CancellationToken) {
+    async fn run(mut self, resumed: Option<Resumed>, mut inbox: mpsc::Receiver<Plan>, stop: CancellationToken) {
+        let work = async {
+            let serves = match &resumed {
+                Some(resumed) => self.take_over(resumed).await,
+                None => true,
+            };
+            if serves {
+                self.work(&mut inbox).await;
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.work(&mut inbox) => {}
+            () = work => {}
         }
         let grace = self.site.drain_grace;
         // Together: a connection runs through all of them, and ends in all of them.
@@ -197,6 +255,41 @@ impl Task {
         }
     }
 
+    /// Whether the session of an earlier run serves again.
+    async fn take_over(&mut self, resumed: &Resumed) -> bool {
+        loop {
+            let Err(why) = self.try_take_over(resumed).await else {
+                self.tell(Report::Recovered).await;
+                return true;
+            };
+            self.failures += 1;
+            tracing::warn!(session = %self.session, failures = self.failures, "cannot take over: {why}");
+            if self.failures >= MOST_FAILURES {
+                self.tell(Report::Lost(why.to_string())).await;
+                return false;
+            }
+            self.tell(Report::Degraded(why.to_string())).await;
+            sleep(backoff(self.failures - 1)).await;
+        }
+    }
+
+    async fn try_take_over(&mut self, resumed: &Resumed) -> Result<(), ServeError> {
+        for draft in self.drafts(&resumed.plan)? {
+            let known = self.units.iter().any(|unit| unit.stage.manifest.name == draft.stage.manifest.name);
+            if !known && let Some(mut unit) = Unit::adopt(draft, &self.place)? {
+                if resumed.was_changing {
+                    // It may have read the new file already, or not.
+                    unit.text.clear();
+                }
+                tracing::info!(session = %self.session, backend = unit.stage.manifest.name, pid = %unit.pid(), "adopted");
+                self.units.push(unit);
+            }
+        }
+        let ours: Vec<_> = self.units.iter().map(Unit::pid).collect();
+        self.place.end_strays(&ours, &self.site.known_programs());
+        self.serve(&resumed.plan).await
+    }
+
     async fn tell(&self, report: Report) {
         // The session goes only after it has stopped this task.
         if self.reports.send(report).await.is_err() {
@@ -216,12 +309,45 @@ impl Task {
     async fn serve(&mut self, plan: &Plan) -> Result<(), ServeError> {
         let drafts = self.drafts(plan)?;
         for draft in &drafts {
-            unit::check(draft, &mut self.place).await?;
+            unit::check(draft, &self.place).await?;
         }
-        if self.units.is_empty() {
-            return self.start_all(drafts).await;
+        let mut undo = Undo::default();
+        for draft in drafts {
+            if let Err(e) = self.bring(draft, &mut undo).await {
+                self.undo(undo).await;
+                return Err(e);
+            }
         }
-        self.change_all(drafts).await
+        Ok(())
+    }
+
+    /// Starts or changes one stage.
+    async fn bring(&mut self, draft: Draft, undo: &mut Undo) -> Result<(), ServeError> {
+        let name = draft.stage.manifest.name.clone();
+        match self.units.iter_mut().find(|unit| unit.stage.manifest.name == name) {
+            Some(unit) => {
+                let before = (unit.stage.clone(), unit.text.clone());
+                unit.change(draft).await?;
+                undo.changed.insert(name, before);
+            }
+            None => {
+                self.units.push(Unit::start(draft, &mut self.place).await?);
+                undo.started.insert(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes back to what was before a plan that did not work out.
+    async fn undo(&mut self, mut undo: Undo) {
+        // Dropping a unit kills its group.
+        self.units.retain(|unit| !undo.started.contains(&unit.stage.manifest.name));
+        for unit in &mut self.units {
+            let Some((stage, text)) = undo.changed.remove(&unit.stage.manifest.name) else { continue };
+            if let Err(e) = unit.put_back(stage, text).await {
+                tracing::error!(session = %self.session, "cannot go back to the old plan: {e}");
+            }
+        }
     }
 
     /// What must be started or changed; a stage whose text stays the same is left alone.
@@ -243,38 +369,6 @@ impl Task {
             }
         }
         Ok(drafts)
-    }
-
-    async fn start_all(&mut self, drafts: Vec<Draft>) -> Result<(), ServeError> {
-        let mut started: Vec<Unit> = Vec::with_capacity(drafts.len());
-        for draft in drafts {
-            // What has been started goes with the error: dropping a unit kills its group.
-            started.push(Unit::start(draft, &mut self.place).await?);
-        }
-        self.units = started;
-        Ok(())
-    }
-
-    async fn change_all(&mut self, drafts: Vec<Draft>) -> Result<(), ServeError> {
-        let mut before = HashMap::new();
-        for draft in drafts {
-            let name = draft.stage.manifest.name.clone();
-            let Some(unit) = self.units.iter_mut().find(|unit| unit.stage.manifest.name == name) else {
-                continue;
-            };
-            let old = (unit.stage.clone(), unit.text.clone());
-            if let Err(e) = unit.change(draft).await {
-                for unit in &mut self.units {
-                    let Some((stage, text)) = before.remove(&unit.stage.manifest.name) else { continue };
-                    if let Err(e) = unit.put_back(stage, text).await {
-                        tracing::error!(session = %self.session, "cannot go back to the old plan: {e}");
-                    }
-                }
-                return Err(e);
-            }
-            before.insert(name, old);
-        }
-        Ok(())
     }
 }
 

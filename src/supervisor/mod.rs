@@ -7,6 +7,7 @@
 //! own and writes to a file, so it goes on whatever becomes of the controller.
 
 mod data_path;
+mod identity;
 mod launch;
 mod log;
 mod place;
@@ -14,7 +15,7 @@ mod process;
 mod sockets;
 mod unit;
 
-pub use data_path::{DataPath, Report, Site};
+pub use data_path::{DataPath, Report, Resumed, Site};
 pub use launch::{LaunchError, launch};
 pub use process::Exit;
 pub use unit::ServeError;

@@ -1,16 +1,22 @@
 //! What the processes of one session have in common: a folder, the sockets that
 //! they inherit, and somebody who waits for their ends.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
+use nix::unistd::{Pid, getpgid};
 use tokio_util::task::TaskTracker;
 
+use super::identity::Identity;
 use super::log::Log;
 use super::process::Spawn;
 use super::sockets::SessionSockets;
 use crate::backend::{Folder, Program, Stage};
 use crate::ports::PortLease;
+use crate::store;
 
 /// Where a session's processes live.
 #[derive(Debug)]
@@ -19,20 +25,57 @@ pub(super) struct Place {
     pub(super) sockets: SessionSockets,
     /// The tasks that wait for processes. None is left once the session ends.
     pub(super) reapers: TaskTracker,
+    /// The processes by backend, as they stand in the folder for a later run to find.
+    identities: Identities,
 }
+
+/// The content of [`PROCESSES_FILE`].
+type Identities = BTreeMap<String, Identity>;
+const PROCESSES_FILE: &str = "processes.json";
 
 impl Place {
     pub(super) fn new(folder: Folder, leases: Vec<PortLease>) -> Self {
-        Self { folder, sockets: SessionSockets::new(leases), reapers: TaskTracker::new() }
+        let identities = read_identities(&folder);
+        Self { folder, sockets: SessionSockets::new(leases), reapers: TaskTracker::new(), identities }
     }
 
-    /// All that it takes to run a stage's program with `argv` on `config`.
-    pub(super) fn prepare(
-        &mut self,
+    /// The process that an earlier run has started for a backend.
+    pub(super) fn known(&self, backend: &str) -> Option<&Identity> {
+        self.identities.get(backend)
+    }
+
+    /// Writes down which process runs a backend.
+    pub(super) fn note(&mut self, backend: &str, identity: &Identity) -> io::Result<()> {
+        self.identities.insert(backend.to_owned(), identity.clone());
+        let json = serde_json::to_vec(&self.identities)?;
+        store::write_durably(&self.folder.path.join(PROCESSES_FILE), &json)
+    }
+
+    /// All that it takes to serve a stage.
+    pub(super) fn for_serving(&mut self, stage: &Stage, program: &Program) -> io::Result<Spawn> {
+        let inherited = self.sockets.for_serving(stage)?;
+        let config = self.folder.config_file(stage);
+        self.prepare(stage, program, &stage.manifest.start.argv, &config, inherited)
+    }
+
+    /// All that it takes to check a stage's configuration.
+    pub(super) fn for_checking(
+        &self,
         stage: &Stage,
         program: &Program,
         argv: &[String],
         config: &Path,
+    ) -> io::Result<Spawn> {
+        self.prepare(stage, program, argv, config, SessionSockets::for_checking(stage)?)
+    }
+
+    fn prepare(
+        &self,
+        stage: &Stage,
+        program: &Program,
+        argv: &[String],
+        config: &Path,
+        inherited: Vec<OwnedFd>,
     ) -> io::Result<Spawn> {
         let log = self.folder.log_file(stage);
         let fill = |word: &String| {
@@ -45,10 +88,22 @@ impl Place {
             arguments: argv.iter().map(fill).collect(),
             sockets: stage.manifest.sockets,
             folder: self.folder.path.clone(),
-            inherited: self.sockets.of(stage)?,
+            inherited,
             output: Log::new(log).open()?,
             reapers: self.reapers.clone(),
         })
+    }
+
+    /// Ends what works in the folder and is none of `ours`: an earlier run may have
+    /// been killed between starting a process and writing it down.
+    pub(super) fn end_strays(&self, ours: &[Pid], programs: &BTreeSet<PathBuf>) {
+        for pid in store::processes_in(&self.folder.path, programs) {
+            let group = getpgid(Some(pid)).unwrap_or(pid);
+            if !ours.contains(&group) {
+                tracing::warn!(%pid, folder = %self.folder.path.display(), "a process that nobody knows works here; it is ended");
+                store::kill_now(pid);
+            }
+        }
     }
 
     /// Waits until no process of the session is left.
@@ -56,4 +111,10 @@ impl Place {
         self.reapers.close();
         self.reapers.wait().await;
     }
+}
+
+/// What cannot be read is as good as not there: the processes are then strays.
+fn read_identities(folder: &Folder) -> Identities {
+    let path = folder.path.join(PROCESSES_FILE);
+    fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }

@@ -4,19 +4,23 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::identity::Identity;
 use crate::backend::{Sockets, Stop};
 
 /// How to start a process.
@@ -35,11 +39,19 @@ pub(super) struct Spawn {
 
 /// How a process ended, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exit(ExitStatus);
+pub enum Exit {
+    /// One of our own children.
+    Seen(ExitStatus),
+    /// One that an earlier run of the controller had started: only its parent is told how.
+    Unseen,
+}
 
 impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.0.code(), self.0.signal()) {
+        let Self::Seen(status) = self else {
+            return f.write_str("ended");
+        };
+        match (status.code(), status.signal()) {
             (Some(code), _) => write!(f, "ended with exit status {code}"),
             (None, Some(number)) => match Signal::try_from(number) {
                 Ok(signal) => write!(f, "was ended by {signal}"),
@@ -53,7 +65,9 @@ impl std::fmt::Display for Exit {
 /// A running process. Dropping it kills its whole group.
 #[derive(Debug)]
 pub(super) struct Process {
-    pid: Pid,
+    identity: Identity,
+    /// Signals go through it: they cannot reach another process that got the same number.
+    pidfd: Arc<OwnedFd>,
     ended: watch::Receiver<Option<Exit>>,
 }
 
@@ -69,16 +83,51 @@ impl Process {
         let reapers = how.reapers.clone();
         let mut child = command(how)?.spawn()?;
         let number = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
-        let (tell, ended) = watch::channel(None);
         let pid = Pid::from_raw(number);
+        let (tell, ended) = watch::channel(None);
+        // Until it is waited for, its number stays its own.
+        let opened = open_pidfd(pid).and_then(|pidfd| Ok((pidfd, Identity::of(pid)?)));
         reapers.spawn(async move {
             let status = child.wait().await.unwrap_or_default();
             // Workers may outlive their leader (nginx's do, and keep its ports). Only now,
             // at once, is the number of the group surely still theirs.
             kill_group(pid);
-            tell.send_replace(Some(Exit(status)));
+            tell.send_replace(Some(Exit::Seen(status)));
         });
-        Ok(Self { pid, ended })
+        let (pidfd, identity) = opened.inspect_err(|_| kill_group(pid))?;
+        Ok(Self { identity, pidfd: Arc::new(pidfd), ended })
+    }
+
+    /// Takes over a process that an earlier run of the controller has started,
+    /// if it is still that one, and still runs `program`.
+    pub(super) fn adopt(identity: &Identity, program: &Path, reapers: &TaskTracker) -> io::Result<Option<Self>> {
+        // The descriptor first: what is looked at afterwards is then what it stands for.
+        let Ok(pidfd) = open_pidfd(identity.pid()) else {
+            return Ok(None);
+        };
+        if !identity.is_still(program) {
+            return Ok(None);
+        }
+        let pidfd = Arc::new(pidfd);
+        #[expect(
+            deprecated,
+            reason = "unsound for types that may close their descriptor early, which OwnedFd does not"
+        )]
+        let end = AsyncFd::with_interest(pidfd.try_clone()?, Interest::READABLE)?;
+        let (tell, ended) = watch::channel(None);
+        let pid = identity.pid();
+        reapers.spawn(async move {
+            // Readable once it has ended (pidfd_open(2)).
+            drop(end.readable().await);
+            kill_group(pid);
+            tell.send_replace(Some(Exit::Unseen));
+        });
+        Ok(Some(Self { identity: identity.clone(), pidfd, ended }))
+    }
+
+    /// Which process it is.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// How it ended, if it has.
@@ -97,8 +146,13 @@ impl Process {
 
     /// Signals the program itself, which passes on what its workers need to know.
     pub(super) fn signal(&self, signal: Signal) {
-        if self.ended().is_none() && kill(self.pid, signal).is_err_and(|e| e != Errno::ESRCH) {
-            tracing::warn!(pid = self.pid.as_raw(), %signal, "cannot signal a process of our own");
+        let number =
+            rustix::process::Signal::from_named_raw(signal as i32).expect("named signals have a name here too");
+        match rustix::process::pidfd_send_signal(&self.pidfd, number) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => {
+                tracing::warn!(pid = self.identity.pid().as_raw(), %signal, "cannot signal a process of ours: {e}")
+            }
         }
     }
 
@@ -109,7 +163,7 @@ impl Process {
             self.signal(stop.now);
         }
         if timeout(NOW_GRACE, self.wait()).await.is_err() {
-            kill_group(self.pid);
+            kill_group(self.identity.pid());
             self.wait().await;
         }
     }
@@ -118,9 +172,14 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended().is_none() {
-            kill_group(self.pid);
+            kill_group(self.identity.pid());
         }
     }
+}
+
+fn open_pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound)?;
+    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK)?)
 }
 
 fn kill_group(leader: Pid) {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::Pid;
 use regex::RegexSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -80,14 +81,14 @@ const POLL_FIRST: Duration = Duration::from_millis(1);
 const POLL_MOST: Duration = Duration::from_millis(20);
 
 /// Has the program itself check a draft, and leaves the text beside the one in force.
-pub(super) async fn check(draft: &Draft, place: &mut Place) -> Result<(), ServeError> {
+pub(super) async fn check(draft: &Draft, place: &Place) -> Result<(), ServeError> {
     let Draft { stage, program, text } = draft;
     let next = next_file(&place.folder.config_file(stage));
     fs::write(&next, text).map_err(system(stage, "write the configuration"))?;
     let Some(check) = &stage.manifest.check else {
         return Ok(());
     };
-    let spawn = place.prepare(stage, program, &check.argv, &next).map_err(system(stage, "prepare the check"))?;
+    let spawn = place.for_checking(stage, program, &check.argv, &next).map_err(system(stage, "prepare the check"))?;
     match process::check(spawn, CHECK_DEADLINE).await.map_err(system(stage, "run the check"))? {
         Ok(()) => Ok(()),
         Err(said) => Err(ServeError::Refused { backend: stage.manifest.name.clone(), said }),
@@ -106,6 +107,30 @@ impl Unit {
         let mut unit = Self { stage, program, config, log, text, process, started, settled: Instant::now() };
         unit.await_ready().await?;
         Ok(unit)
+    }
+
+    /// Takes over the process that an earlier run has started for a stage, if it lives.
+    pub(super) fn adopt(draft: Draft, place: &Place) -> Result<Option<Self>, ServeError> {
+        let Draft { stage, program, .. } = draft;
+        let Some(identity) = place.known(&stage.manifest.name) else {
+            return Ok(None);
+        };
+        let Some(process) =
+            Process::adopt(identity, &program.path, &place.reapers).map_err(system(&stage, "watch the process"))?
+        else {
+            return Ok(None);
+        };
+        let config = place.folder.config_file(&stage);
+        let log = Log::new(place.folder.log_file(&stage));
+        // Whatever it serves, the file tells what it was last told to.
+        let text = fs::read_to_string(&config).unwrap_or_default();
+        let started = log.mark();
+        Ok(Some(Self { stage, program, config, log, text, process, started, settled: Instant::now() }))
+    }
+
+    /// The process.
+    pub(super) fn pid(&self) -> Pid {
+        self.process.identity().pid()
     }
 
     /// Starts the same configuration again after the process has died.
@@ -236,11 +261,10 @@ impl Unit {
 }
 
 fn spawn(stage: &Stage, program: &Program, place: &mut Place) -> Result<Process, ServeError> {
-    let config = place.folder.config_file(stage);
-    place
-        .prepare(stage, program, &stage.manifest.start.argv, &config)
-        .and_then(Process::spawn)
-        .map_err(system(stage, "start the process"))
+    let process =
+        place.for_serving(stage, program).and_then(Process::spawn).map_err(system(stage, "start the process"))?;
+    place.note(&stage.manifest.name, process.identity()).map_err(system(stage, "write down the process"))?;
+    Ok(process)
 }
 
 /// Says of a stage what the system did not let us do.

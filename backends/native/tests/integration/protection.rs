@@ -265,11 +265,11 @@ fn at_none_a_target_that_closes_or_stays_silent_is_plain() {
 #[test]
 fn at_none_a_target_that_speaks_before_it_is_spoken_to_is_plain() {
     let application = Application::new(|mut stream| {
-        let mut request = [0; 4];
-        // The stray ClientHello is left unread: this end resets, which may
+        let mut request = [0; 11];
+        // Most of the stray ClientHello is left unread: this end resets, which may
         // come before or after the greeting.
         let greeted = stream.write_all(b"welcome").is_ok();
-        if greeted && stream.peek(&mut request).is_ok() && &request == b"ping" {
+        if greeted && stream.read_exact(&mut request).is_ok() && request.starts_with(b"ping") {
             stream.write_all(b"pong").expect("send");
         }
     });

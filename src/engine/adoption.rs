@@ -1,0 +1,128 @@
+//! What an earlier run of the controller has left: sessions to go on with, and
+//! things to clear away.
+
+use std::collections::BTreeSet;
+
+use nix::unistd::Pid;
+
+use super::Shared;
+use crate::causes::causes;
+use crate::ports::PortLease;
+use crate::secrets;
+use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
+use crate::store::{self, Live, Record, RecordError, SessionFolder};
+
+/// A session of an earlier run, ready to be gone on with.
+pub(super) struct Adoption {
+    pub(super) session: SessionId,
+    pub(super) folder: SessionFolder,
+    pub(super) machine: Machine,
+    pub(super) leases: Vec<PortLease>,
+    pub(super) announced_targets: Vec<TargetAddr>,
+    /// It was being moved to another plan.
+    pub(super) was_changing: bool,
+}
+
+/// A folder that holds no session to go on with.
+pub(super) struct Unusable {
+    folder: SessionFolder,
+    why: RecordError,
+}
+
+/// Reads a folder of an earlier run, and takes its ports again.
+pub(super) fn understand(folder: SessionFolder, shared: &Shared) -> Result<Adoption, Unusable> {
+    match read(&folder, shared) {
+        Ok((session, record, leases)) => {
+            let announced_targets = record.announced_targets.iter().copied().map(TargetAddr).collect();
+            let was_changing = record.changing;
+            let machine = machine(session.role, record);
+            Ok(Adoption { session, folder, machine, leases, announced_targets, was_changing })
+        }
+        Err(why) => Err(Unusable { folder, why }),
+    }
+}
+
+fn read(folder: &SessionFolder, shared: &Shared) -> Result<(SessionId, Record, Vec<PortLease>), RecordError> {
+    let places = folder.places();
+    let record = Record::read(&places.path)?;
+    let uid = secrets::read_key_file(&places.key_file()).map_err(RecordError::Read)?.digest();
+    let session = [Role::Prod, Role::Cons]
+        .map(|role| SessionId { uid, role })
+        .into_iter()
+        .find(|session| places.path.ends_with(session.to_string()) && session.is_named(&record.session))
+        .ok_or_else(|| RecordError::Foreign("its journal, its key and its folder are not of one session".into()))?;
+    if record.live.as_ref().is_some_and(|live| live.targets.len() != record.listeners.len()) {
+        return Err(RecordError::Foreign("its journal has not as many targets as listeners".into()));
+    }
+    let leases = record.listeners.iter().map(|address| {
+        let taken = || RecordError::Foreign(format!("its port {address} is held by somebody else"));
+        shared.ports.retake(*address).ok_or_else(taken)
+    });
+    let leases = leases.collect::<Result<Vec<_>, _>>()?;
+    Ok((session, record, leases))
+}
+
+fn machine(role: Role, record: Record) -> Machine {
+    // They were checked when they came; one that does not parse today is only not shown.
+    let announced: Vec<Endpoint> = record.announced.iter().filter_map(|text| text.parse().ok()).collect();
+    let plan = |live: Live| {
+        let both = record.listeners.iter().zip(live.targets);
+        let routes = both.map(|(listen, target)| Route { listen: ListenAddr(*listen), target: TargetAddr(target) });
+        Plan { role, protection: live.protection, routes: routes.collect() }
+    };
+    let live = record.live.map(plan);
+    let state = if live.is_some() { State::Active } else { State::Announced };
+    Machine { state, announced, live, revision: record.revision, ..Machine::default() }
+}
+
+impl Unusable {
+    /// Ends the processes that work in the folder, and removes it; one whose
+    /// journal cannot be used is kept for an operator to look at.
+    pub(super) fn clear_away(self, shared: &Shared) {
+        let path = self.folder.places().path.clone();
+        let folder = path.display();
+        let programs: BTreeSet<_> = shared.site.known_programs();
+        let strays: Vec<Pid> = store::processes_in(&path, &programs);
+        strays.iter().copied().for_each(store::kill_now);
+        match self.why {
+            RecordError::None => {
+                tracing::info!(%folder, processes = strays.len(), "a session that had no HELLO yet ended with the controller");
+            }
+            why => match shared.state.set_aside(self.folder) {
+                Ok(place) => tracing::error!(
+                    %folder,
+                    processes = strays.len(),
+                    "this session cannot be gone on with, and is set aside in {}: {}",
+                    place.display(),
+                    causes(&why),
+                ),
+                Err(e) => tracing::error!(%folder, "cannot set aside a session that cannot be gone on with: {e}"),
+            },
+        }
+    }
+}
+
+/// What the journal says of a session, `None` before its HELLO.
+pub(super) fn record(
+    session: SessionId,
+    machine: &Machine,
+    listeners: &[ListenAddr],
+    announced_targets: &[TargetAddr],
+) -> Option<Record> {
+    if matches!(machine.state, State::Reserved | State::Draining | State::Released) {
+        return None;
+    }
+    Some(Record {
+        format: store::FORMAT,
+        session: session.to_string(),
+        listeners: listeners.iter().map(|listener| listener.0).collect(),
+        announced: machine.announced.iter().map(ToString::to_string).collect(),
+        announced_targets: announced_targets.iter().map(|target| target.0).collect(),
+        live: machine.live.as_ref().map(|plan| Live {
+            protection: plan.protection,
+            targets: plan.routes.iter().map(|route| route.target.0).collect(),
+        }),
+        changing: machine.next.is_some(),
+        revision: machine.revision,
+    })
+}
