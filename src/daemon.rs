@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::Programs;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::frontends::grpc::{self, ControlService, GrpcError};
+use crate::frontends::grpc::{self, GrpcError, Manners};
 use crate::ports::Ports;
 use crate::store::{StateError, StateFolder};
 use crate::supervisor::Site;
@@ -81,10 +82,9 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended
     };
     let engine = Engine::new(config.engine, site, state, Ports::new(config.port_range));
     engine.adopt().await.map_err(DaemonError::Adopt)?;
-    let service =
-        ControlService { engine: engine.clone(), advertise: config.advertise, max_listeners: config.max_listeners };
+    let manners = Manners { advertise: config.advertise, max_listeners: config.max_listeners };
     let stop = CancellationToken::new();
-    let server = grpc::serve(service, listener, tls, stop.clone());
+    let server = grpc::serve(engine.clone(), manners, listener, tls, stop.clone());
     tokio::pin!(server);
     ready(address);
     tokio::select! {
@@ -101,7 +101,7 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended
         }
         _ = interrupt.recv() => tracing::info!("SIGINT: releasing all sessions"),
     }
-    engine.shut_down().await;
+    engine.drain(Duration::ZERO).await;
     stop.cancel();
     server.await?;
     Ok(Ended::Released)

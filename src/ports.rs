@@ -64,6 +64,19 @@ impl Ports {
         Self { range, held: Arc::default() }
     }
 
+    /// All of them.
+    #[must_use]
+    pub fn range(&self) -> RangeInclusive<u16> {
+        self.range.clone()
+    }
+
+    /// How many of them this gateway does not hold.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        self.range.len().saturating_sub(held.iter().filter(|held| self.range.contains(&held.port())).count())
+    }
+
     /// The lowest port that is free on `ip`.
     ///
     /// # Errors

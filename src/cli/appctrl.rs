@@ -159,8 +159,8 @@ async fn hello(command: &Hello, json: bool) -> Result<ExitCode, Failure> {
         print_json(&json!({ "role": command.role, "s2cs": command.s2cs.to_string(), "endpoints": endpoints }));
     } else {
         match command.role {
-            Role::Prod => println!("HELLO said for {}", endpoints.join(", ")),
-            Role::Cons => endpoints.iter().for_each(|endpoint| println!("{endpoint}")),
+            Role::Prod => say!("HELLO said for {}", endpoints.join(", ")),
+            Role::Cons => endpoints.iter().for_each(|endpoint| say!("{endpoint}")),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -176,7 +176,7 @@ async fn deployed(command: &Deployed, instance: &str, json: bool) -> Result<Exit
         Role::Cons => vec![],
     };
     if !json {
-        println!("AppCtrl: SENDING HELLO");
+        say!("AppCtrl: SENDING HELLO");
     }
     let gateway = command
         .channel
@@ -188,8 +188,8 @@ async fn deployed(command: &Deployed, instance: &str, json: bool) -> Result<Exit
     if json {
         print_json(&json!({ "role": command.role, "s2cs": command.s2cs.to_string(), "listeners": listeners }));
     } else {
-        println!("AppCtrl: Hello sent");
-        println!("Created {instance} instance");
+        say!("AppCtrl: Hello sent");
+        say!("Created {instance} instance");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -94,7 +94,7 @@ pub(crate) fn finish(program: &str, json: bool, outcome: Result<ExitCode, Failur
 }
 
 pub(crate) fn print_json(value: &Value) {
-    println!("{value}");
+    say!("{value}");
 }
 
 /// Runs `work`; when the user interrupts it, undoes with `undo` what it may have made.

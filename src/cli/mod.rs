@@ -1,10 +1,20 @@
 //! The three command lines: what people and scripts type, and what they read.
 
+/// Prints a line. Whoever reads may have stopped (`| head -1`), which must not
+/// stop a command that holds a tunnel, nor make one panic.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let mut out = std::io::stdout().lock();
+        drop(std::io::Write::write_fmt(&mut out, format_args!("{}\n", format_args!($($text)*))));
+    }};
+}
+
 pub mod appctrl;
 mod gateway;
 mod mint;
 pub mod s2cs;
 pub mod s2uc;
+mod sessions;
 mod tunnel;
 
 use std::ffi::OsString;

@@ -150,12 +150,12 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
         Err(faults) => return faulty(&faults),
     };
     let reach = if config.listen.ip().is_loopback() { "on this host" } else { "from the network" };
-    println!("s2cs {}: no authentication: whoever can connect {reach} may use this gateway", env!("CARGO_PKG_VERSION"));
+    say!("s2cs {}: no authentication: whoever can connect {reach} may use this gateway", env!("CARGO_PKG_VERSION"));
     for note in &config.notes {
-        println!("s2cs: {note}");
+        say!("s2cs: {note}");
     }
     for missing in missing_programs(&config) {
-        println!("s2cs: warning: {missing}");
+        say!("s2cs: warning: {missing}");
     }
     let about = format!(
         "{}, backend {}, protection {}, ports {}-{}",
@@ -166,7 +166,7 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
         config.port_range.end(),
     );
     let ready = |address| {
-        println!("s2cs: ready on {address} ({about})");
+        say!("s2cs: ready on {address} ({about})");
         // Whoever started us may have stopped reading; that is no reason to stop.
         drop(io::stdout().flush());
     };
@@ -201,9 +201,9 @@ fn check(settings: Settings, json: bool) -> ExitCode {
         Err(Faults(faults)) => faults,
     };
     if json {
-        println!("{}", json!({ "ok": faults.is_empty(), "faults": faults }));
+        say!("{}", json!({ "ok": faults.is_empty(), "faults": faults }));
     } else if faults.is_empty() {
-        println!("s2cs: the configuration is good");
+        say!("s2cs: the configuration is good");
     }
     match faults.is_empty() {
         true => ExitCode::SUCCESS,
@@ -234,14 +234,14 @@ fn backends(settings: Settings, json: bool) -> ExitCode {
                 })
             })
             .collect();
-        println!("{}", json!({ "backends": rows }));
+        say!("{}", json!({ "backends": rows }));
         return ExitCode::SUCCESS;
     }
     for (manifest, found) in rows {
-        println!("{:<10} {}", manifest.name, manifest.summary);
+        say!("{:<10} {}", manifest.name, manifest.summary);
         match found {
-            Ok(program) => println!("{:<10} {} (version {})", "", program.path.display(), program.version),
-            Err(e) => println!("{:<10} {e}", ""),
+            Ok(program) => say!("{:<10} {} (version {})", "", program.path.display(), program.version),
+            Err(e) => say!("{:<10} {e}", ""),
         }
     }
     ExitCode::SUCCESS
@@ -276,7 +276,7 @@ fn make_certificate(cert: &Cert) -> Result<(), String> {
     };
     write(&cert.key_out, 0o600, &made.key)?;
     write(&cert.out, 0o644, &made.certificate)?;
-    println!("{}  for users and for --server-crt", cert.out.display());
-    println!("{}  secret, for --server-key", cert.key_out.display());
+    say!("{}  for users and for --server-crt", cert.out.display());
+    say!("{}  secret, for --server-key", cert.key_out.display());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
@@ -9,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::gateway::{Channel, Failure, List, finish, interruptible, print_json, uid};
 use super::mint::Mint;
+use super::sessions::{self, At, Drain, Renew, Show, Watch};
 use super::tunnel::{self, Tunnel};
 use crate::client::{Ask, Gateway, Half};
 use crate::session::{Endpoint, Host, Role, Uid};
@@ -45,6 +47,18 @@ enum Command {
     Tunnel(Tunnel),
     /// Give back all that a UID holds on a gateway
     Release(Release),
+    /// List the sessions of a gateway
+    List(At),
+    /// Show one session of a gateway
+    Show(Show),
+    /// Print what happens to a gateway's sessions, as it happens
+    Watch(Watch),
+    /// Give the sessions of a UID a new lifetime, counted from now
+    Renew(Renew),
+    /// Tell what a gateway is and can do
+    Status(At),
+    /// Have the gateway on this host take no new sessions, and end the present ones
+    Drain(Drain),
 }
 
 #[derive(Args)]
@@ -57,6 +71,9 @@ struct Common {
     /// Bandwidth in kB/s, a hint
     #[arg(long, default_value_t = 10_000, value_name = "KBPS", value_parser = clap::value_parser!(i32).range(0..))]
     rate: i32,
+    /// Seconds after which the session ends unless it is renewed [default: as long as the gateway allows]
+    #[arg(long, value_name = "SECONDS")]
+    lifetime: Option<u64>,
     /// Where the application is
     #[arg(long, default_value = "localhost", value_name = "HOST")]
     remote_ip: Host,
@@ -111,6 +128,9 @@ struct ProdReq {
 struct Release {
     /// The UID to release; - reads it from standard input
     uid: String,
+    /// Why, for the gateway's log and for those who watch
+    #[arg(long, value_name = "WORDS")]
+    reason: Option<String>,
     /// The gateway that holds it
     #[arg(long, default_value = "localhost:5000", value_name = "HOST:PORT")]
     s2cs: Endpoint,
@@ -139,14 +159,20 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::ProdReq(command) => prod_req(command, json).await,
         Command::Tunnel(command) => tunnel::run(command, json).await,
         Command::Release(command) => release(command, json).await,
+        Command::List(command) => sessions::list(command, json).await,
+        Command::Show(command) => sessions::show(command, json).await,
+        Command::Watch(command) => sessions::watch(command, json).await,
+        Command::Renew(command) => sessions::renew(command, json).await,
+        Command::Status(command) => sessions::status(command, json).await,
+        Command::Drain(command) => sessions::drain(command, json).await,
     }
 }
 
 /// The two lines that scripts read with awk. Spaces in the second are as deployed.
 fn announce_uid(uid: &Uid, s2cs: &Endpoint, role: Role, json: bool) {
     if !json {
-        println!("uid; s2cs; access_token; role");
-        println!("{} {s2cs} INVALID_TOKEN {role}", uid.wire());
+        say!("uid; s2cs; access_token; role");
+        say!("{} {s2cs} INVALID_TOKEN {role}", uid.wire());
     }
 }
 
@@ -164,7 +190,7 @@ fn show(uid: &Uid, role: Role, s2cs: &Endpoint, half: &Half, word: &str, json: b
             "listeners": half.listeners, "targets": half.targets,
         }));
     } else {
-        println!("{word}{}", python_list(&half.listeners));
+        say!("{word}{}", python_list(&half.listeners));
     }
 }
 
@@ -201,7 +227,8 @@ async fn outbound(command: Outbound, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
-    Ask { uid, role, connections: common.num_conn.get(), rate: common.rate, announced: common.endpoints() }
+    let lifetime = common.lifetime.map(Duration::from_secs);
+    Ask { uid, role, connections: common.num_conn.get(), rate: common.rate, lifetime, announced: common.endpoints() }
 }
 
 async fn prod_req(command: ProdReq, json: bool) -> Result<ExitCode, Failure> {
@@ -210,15 +237,15 @@ async fn prod_req(command: ProdReq, json: bool) -> Result<ExitCode, Failure> {
     announce_uid(&uid, &command.s2cs, Role::Prod, json);
     let gateway = common.channel.connect(&command.s2cs).await?;
     if !json {
-        println!("waiting for hello message");
+        say!("waiting for hello message");
     }
     let ask = ask(uid.clone(), Role::Prod, common);
     let open = async {
-        let answer = gateway.request(&uid, Role::Prod, ask.connections, ask.rate).await?;
+        let answer = gateway.request(&ask).await?;
         if !json {
-            answer.listeners.iter().for_each(|listener| println!("listeners: \"{listener}\""));
-            answer.prod_listeners.iter().for_each(|target| println!("prod_listeners: \"{target}\""));
-            println!();
+            answer.listeners.iter().for_each(|listener| say!("listeners: \"{listener}\""));
+            answer.prod_listeners.iter().for_each(|target| say!("prod_listeners: \"{target}\""));
+            say!("");
         }
         Ok(ask.start(&gateway, answer.listeners, answer.prod_listeners).await?)
     };
@@ -229,11 +256,16 @@ async fn prod_req(command: ProdReq, json: bool) -> Result<ExitCode, Failure> {
 
 async fn release(command: Release, json: bool) -> Result<ExitCode, Failure> {
     let uid = uid(&command.uid)?;
-    command.channel.connect(&command.s2cs).await?.release(&uid).await?;
+    let gateway = command.channel.connect(&command.s2cs).await?;
+    match &command.reason {
+        Some(reason) => drop(gateway.release_because(&uid, reason).await?),
+        // Any gateway knows this call, the deployed release's too.
+        None => gateway.release(&uid).await?,
+    }
     if json {
         print_json(&json!({ "released": true, "s2cs": command.s2cs.to_string() }));
     } else {
-        println!("Release completed");
+        say!("Release completed");
     }
     Ok(ExitCode::SUCCESS)
 }

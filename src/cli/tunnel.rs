@@ -3,6 +3,7 @@
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -34,6 +35,9 @@ pub(super) struct Tunnel {
     /// Bandwidth in kB/s, a hint
     #[arg(long, default_value_t = 10_000, value_name = "KBPS", value_parser = clap::value_parser!(i32).range(0..))]
     rate: i32,
+    /// Seconds after which both halves end unless they are renewed [default: as long as the gateways allow]
+    #[arg(long, value_name = "SECONDS")]
+    lifetime: Option<u64>,
     /// Leave the tunnel standing; release it later with s2uc release, at both gateways
     #[arg(long)]
     detach: bool,
@@ -68,12 +72,12 @@ pub(super) async fn run(command: Tunnel, json: bool) -> Result<ExitCode, Failure
         return Ok(ExitCode::SUCCESS);
     }
     if !json {
-        println!("The tunnel stands. Ctrl-C releases it.");
+        say!("The tunnel stands. Ctrl-C releases it.");
     }
     interrupted().await?;
     release(&ends, &uid).await?;
     if !json {
-        println!("Released at both gateways.");
+        say!("Released at both gateways.");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -84,7 +88,8 @@ async fn open(command: &Tunnel, uid: &Uid, ends: &Ends) -> Result<(Half, Half), 
         Some(number) => number.get(),
         None => u16::try_from(targets.len()).map_err(|_| Failure::usage("--prod-target: there are too many"))?,
     };
-    let ask = |role, announced| Ask { uid: uid.clone(), role, connections, rate: command.rate, announced };
+    let (rate, lifetime) = (command.rate, command.lifetime.map(Duration::from_secs));
+    let ask = |role, announced| Ask { uid: uid.clone(), role, connections, rate, lifetime, announced };
     let prod = ask(Role::Prod, targets.clone()).open(&ends.prod, None).await?;
     // What a CONS application announces is the port it would like; the host says nothing.
     let wish = |port| Endpoint { host: Host::Name("localhost".into()), port };
@@ -115,18 +120,18 @@ fn show(command: &Tunnel, uid: &Uid, prod: &Half, cons: &Half, json: bool) {
         }));
         return;
     }
-    println!("uid {}", uid.wire());
+    say!("uid {}", uid.wire());
     for (entry, (tunnel, target)) in cons.listeners.iter().zip(prod.listeners.iter().zip(&prod.targets)) {
-        println!("  consumer's application");
-        println!("    │  connects to {entry}");
-        println!("    ▼");
-        println!("  gateway {}", command.cons);
-        println!("    │  TLS with the UID as key, to {tunnel}");
-        println!("    ▼");
-        println!("  gateway {}", command.prod);
-        println!("    │");
-        println!("    ▼");
-        println!("  producer's application at {target}");
-        println!();
+        say!("  consumer's application");
+        say!("    │  connects to {entry}");
+        say!("    ▼");
+        say!("  gateway {}", command.cons);
+        say!("    │  TLS with the UID as key, to {tunnel}");
+        say!("    ▼");
+        say!("  gateway {}", command.prod);
+        say!("    │");
+        say!("    ▼");
+        say!("  producer's application at {target}");
+        say!("");
     }
 }

@@ -5,11 +5,14 @@ use std::time::Duration;
 use scistream_proto as wire;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use wire::control_client::ControlClient;
+use wire::gateway;
+use wire::gateway::gateway_client::GatewayClient;
 
 use super::dial::{Security, dial};
 use super::error::ClientError;
+use super::half::Ask;
 use crate::session::{Endpoint, Role, Uid};
 
 /// What clients send that have no token.
@@ -23,6 +26,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(60);
 pub struct Gateway {
     name: String,
     client: ControlClient<Channel>,
+    sessions: GatewayClient<Channel>,
     token: MetadataValue<Ascii>,
 }
 
@@ -32,8 +36,9 @@ impl Gateway {
     /// # Errors
     /// [`ClientError`]
     pub async fn connect(address: &Endpoint, security: &Security) -> Result<Self, ClientError> {
-        let client = ControlClient::new(dial(address, security).await?);
-        Ok(Self { name: address.to_string(), client, token: MetadataValue::from_static(NO_TOKEN) })
+        let channel = dial(address, security).await?;
+        let (client, sessions) = (ControlClient::new(channel.clone()), GatewayClient::new(channel));
+        Ok(Self { name: address.to_string(), client, sessions, token: MetadataValue::from_static(NO_TOKEN) })
     }
 
     /// Sends this token instead of the word that says there is none.
@@ -56,15 +61,14 @@ impl Gateway {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn request(
-        &self,
-        uid: &Uid,
-        role: Role,
-        connections: u16,
-        rate: i32,
-    ) -> Result<wire::Response, ClientError> {
-        let message =
-            wire::Request { uid: uid.wire().into(), role: role.as_str().into(), num_conn: connections.into(), rate };
+    pub async fn request(&self, ask: &Ask) -> Result<wire::Response, ClientError> {
+        let message = wire::Request {
+            uid: ask.uid.wire().into(),
+            role: ask.role.as_str().into(),
+            num_conn: ask.connections.into(),
+            rate: ask.rate,
+            lifetime_seconds: ask.lifetime.map_or(0, |lifetime| lifetime.as_secs()),
+        };
         let request = self.prepared(message, RENDEZVOUS_DEADLINE);
         self.answered("request a session", self.client.clone().req(request).await)
     }
@@ -101,6 +105,88 @@ impl Gateway {
     pub async fn release(&self, uid: &Uid) -> Result<(), ClientError> {
         let request = self.prepared(wire::Release { uid: uid.wire().into() }, CALL_DEADLINE);
         self.answered("release the session", self.client.clone().release(request).await).map(drop)
+    }
+
+    /// All sessions of the gateway.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn list(&self) -> Result<gateway::ListResponse, ClientError> {
+        let request = self.prepared(gateway::ListRequest {}, CALL_DEADLINE);
+        self.answered("list the sessions", self.sessions.clone().list(request).await)
+    }
+
+    /// One session, by its short id.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn get(&self, id: &str) -> Result<gateway::Session, ClientError> {
+        let request = self.prepared(gateway::GetRequest { id: id.into() }, CALL_DEADLINE);
+        self.answered("look at the session", self.sessions.clone().get(request).await)
+    }
+
+    /// Events after a sequence number (0: those to come), of one session or of all.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn watch(&self, after: u64, id: &str) -> Result<Streaming<gateway::Event>, ClientError> {
+        let mut request = Request::new(gateway::WatchRequest { after, id: id.into() });
+        request.metadata_mut().insert("authorization", self.token.clone());
+        self.answered("watch the sessions", self.sessions.clone().watch(request).await)
+    }
+
+    /// The next event of a watch; `None` when the gateway ends it.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn next_event(
+        &self,
+        events: &mut Streaming<gateway::Event>,
+    ) -> Result<Option<gateway::Event>, ClientError> {
+        let next = events.message().await.map(Response::new);
+        self.answered("watch the sessions", next)
+    }
+
+    /// A new lifetime for the sessions of a UID; `None`: as long as the gateway allows.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn renew(&self, uid: &Uid, lifetime: Option<Duration>) -> Result<Vec<gateway::Session>, ClientError> {
+        let lifetime_seconds = lifetime.map_or(0, |lifetime| lifetime.as_secs());
+        let request = self.prepared(gateway::RenewRequest { uid: uid.wire().into(), lifetime_seconds }, CALL_DEADLINE);
+        let answer = self.answered("renew the session", self.sessions.clone().renew(request).await)?;
+        Ok(answer.sessions)
+    }
+
+    /// RELEASE with a reason, for those who watch. Answers with how many sessions that were.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn release_because(&self, uid: &Uid, reason: &str) -> Result<u32, ClientError> {
+        let message = gateway::ReleaseRequest { uid: uid.wire().into(), reason: reason.into() };
+        let request = self.prepared(message, CALL_DEADLINE);
+        let answer = self.answered("release the session", self.sessions.clone().release(request).await)?;
+        Ok(answer.released)
+    }
+
+    /// Has the gateway take no new sessions and end the present ones, after `wait` at the latest.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn drain(&self, wait: Duration) -> Result<u32, ClientError> {
+        let message = gateway::DrainRequest { wait_seconds: wait.as_secs() };
+        let request = self.prepared(message, CALL_DEADLINE + wait);
+        let answer = self.answered("drain the gateway", self.sessions.clone().drain(request).await)?;
+        Ok(answer.released)
+    }
+
+    /// What the gateway is and can do.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn capabilities(&self) -> Result<gateway::CapabilitiesResponse, ClientError> {
+        let request = self.prepared(gateway::CapabilitiesRequest {}, CALL_DEADLINE);
+        self.answered("ask what the gateway can do", self.sessions.clone().capabilities(request).await)
     }
 
     fn prepared<T>(&self, message: T, deadline: Duration) -> Request<T> {

@@ -18,6 +18,8 @@ pub struct Ask {
     pub connections: u16,
     /// Bandwidth in kB/s, a hint.
     pub rate: i32,
+    /// How long it is to last; `None`: as long as the gateway allows.
+    pub lifetime: Option<Duration>,
     /// What HELLO announces for the application.
     pub announced: Vec<Endpoint>,
 }
@@ -41,7 +43,7 @@ impl Ask {
     /// # Errors
     /// [`ClientError`]
     pub async fn reserve(&self, gateway: &Gateway) -> Result<(Vec<String>, Vec<String>), ClientError> {
-        let request = gateway.request(&self.uid, self.role, self.connections, self.rate);
+        let request = gateway.request(self);
         let hello = announce(gateway, &self.uid, self.role, &self.announced);
         let (answer, _) = tokio::try_join!(request, hello)?;
         Ok((answer.listeners, answer.prod_listeners))

@@ -43,6 +43,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
     let (catalog, backend, terminator) = check_backend(&settings, &backend_name, protection, faults)?;
     let hello_timeout = seconds("hello_timeout", settings.hello_timeout.unwrap_or(180.0), faults);
     let drain_grace = seconds("drain_grace", settings.drain_grace.unwrap_or(1.0), faults);
+    let max_lifetime = settings.max_lifetime.map(|most| seconds("max_lifetime", most, faults));
     let max_sessions = at_least_one("max_sessions", settings.max_sessions.unwrap_or(1000), faults);
     let max_listeners = at_least_one("max_listeners", settings.max_listeners.unwrap_or(64), faults);
     let connections_per_process = at_least_one("max_connections", settings.max_connections.unwrap_or(4096), faults);
@@ -66,6 +67,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
             targets: TargetPolicy { loopback: listen.ip().is_loopback() },
             hello_timeout,
             max_sessions,
+            max_lifetime,
         },
         notes,
     })

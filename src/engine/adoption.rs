@@ -2,6 +2,7 @@
 //! things to clear away.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
 use nix::unistd::Pid;
 
@@ -21,6 +22,8 @@ pub(super) struct Adoption {
     pub(super) announced_targets: Vec<TargetAddr>,
     /// It was being moved to another plan.
     pub(super) was_changing: bool,
+    pub(super) created: SystemTime,
+    pub(super) expires: Option<SystemTime>,
 }
 
 /// A folder that holds no session to go on with.
@@ -35,8 +38,9 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared) -> Result<Adopt
         Ok((session, record, leases)) => {
             let announced_targets = record.announced_targets.iter().copied().map(TargetAddr).collect();
             let was_changing = record.changing;
+            let (created, expires) = (at(record.created_ms), record.expires_ms.map(at));
             let machine = machine(session.role, record);
-            Ok(Adoption { session, folder, machine, leases, announced_targets, was_changing })
+            Ok(Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires })
         }
         Err(why) => Err(Unusable { folder, why }),
     }
@@ -108,6 +112,7 @@ pub(super) fn record(
     machine: &Machine,
     listeners: &[ListenAddr],
     announced_targets: &[TargetAddr],
+    span: (SystemTime, Option<SystemTime>),
 ) -> Option<Record> {
     if matches!(machine.state, State::Reserved | State::Draining | State::Released) {
         return None;
@@ -124,5 +129,18 @@ pub(super) fn record(
         }),
         changing: machine.next.is_some(),
         revision: machine.revision,
+        created_ms: milliseconds(span.0),
+        expires_ms: span.1.map(milliseconds),
     })
+}
+
+fn at(unix_ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms)
+}
+
+/// Unix time, as the journal and the wire have it.
+#[must_use]
+pub fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

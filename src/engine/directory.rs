@@ -168,12 +168,20 @@ impl Directory {
         remember(&mut inner.ended, session.uid);
     }
 
-    /// Takes no new sessions from now on, and tells which there are.
-    pub(super) fn close(&self) -> Vec<SessionHandle> {
+    /// Takes no new sessions from now on.
+    pub(super) fn close(&self) {
         let mut inner = self.lock();
         inner.closed = true;
         inner.early.clear();
-        inner.sessions.values().filter_map(Place::handle).cloned().collect()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// All sessions, in no order.
+    pub(super) fn all(&self) -> Vec<SessionHandle> {
+        self.lock().sessions.values().filter_map(Place::handle).cloned().collect()
     }
 }
 

@@ -6,19 +6,25 @@
 
 mod adoption;
 mod directory;
+mod feed;
 mod refusal;
 mod session_task;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use directory::Directory;
-pub use directory::Found;
+pub use adoption::milliseconds;
+use directory::{Directory, Found};
+use feed::Feed;
+pub use feed::{SessionEvent, SessionView, Subscription};
 pub use refusal::{Code, Refusal};
 use session_task::{Announcement, Order, SessionHandle, SessionParts};
 
@@ -43,6 +49,18 @@ pub struct Settings {
     pub hello_timeout: Duration,
     /// How many sessions there may be at once.
     pub max_sessions: usize,
+    /// The longest lifetime of a session; `None`: unlimited.
+    pub max_lifetime: Option<Duration>,
+}
+
+impl Settings {
+    /// What a session gets that asks for this lifetime.
+    fn lifetime(&self, asked: Option<Duration>) -> Option<Duration> {
+        match (asked, self.max_lifetime) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        }
+    }
 }
 
 /// REQ, checked.
@@ -54,6 +72,8 @@ pub struct Reserve {
     pub role: Role,
     /// How many listeners.
     pub connections: NonZeroU16,
+    /// How long it is to last; `None`: as long as the gateway allows.
+    pub lifetime: Option<Duration>,
 }
 
 /// HELLO, checked.
@@ -119,6 +139,7 @@ struct Shared {
     state: StateFolder,
     ports: Ports,
     directory: Directory,
+    feed: Feed,
 }
 
 impl Engine {
@@ -126,7 +147,8 @@ impl Engine {
     #[must_use]
     pub fn new(settings: Settings, site: Site, state: StateFolder, ports: Ports) -> Self {
         let directory = Directory::new(settings.max_sessions);
-        Self { shared: Arc::new(Shared { settings, site: Arc::new(site), state, ports, directory }) }
+        let feed = Feed::new();
+        Self { shared: Arc::new(Shared { settings, site: Arc::new(site), state, ports, directory, feed }) }
     }
 
     /// REQ: holds listeners, and answers once the application has said HELLO.
@@ -144,7 +166,7 @@ impl Engine {
     }
 
     async fn open_session(&self, command: Reserve) -> Result<oneshot::Receiver<Result<Reserved, Refusal>>, Refusal> {
-        let Reserve { uid, role, connections } = command;
+        let Reserve { uid, role, connections, lifetime } = command;
         let session = SessionId { uid: uid.digest(), role };
         let site = Arc::clone(&self.shared.site);
         tokio::task::spawn_blocking(move || site.find_programs())
@@ -157,9 +179,9 @@ impl Engine {
         crate::secrets::write_key_file(&folder.places().key_file(), &uid)
             .map_err(|source| Refusal::Internal { doing: "write the session's key", source })?;
         let (answer, answered) = oneshot::channel();
-        let parts = SessionParts { session, leases, folder, answer, shared: Arc::clone(&self.shared) };
+        let lifetime = self.shared.settings.lifetime(lifetime);
+        let parts = SessionParts { session, leases, folder, answer, lifetime, shared: Arc::clone(&self.shared) };
         place.fill(session_task::open(parts));
-        tracing::info!(%session, connections, "reserved");
         Ok(answered)
     }
 
@@ -191,7 +213,7 @@ impl Engine {
         let announcement = match self.understand(&handle, endpoints).await {
             Ok(announcement) => announcement,
             Err(refusal) => {
-                handle.send(Order::SpoiltHello { why: refusal.to_string() });
+                handle.send(Order::SpoiltHello { code: refusal.code(), why: refusal.to_string() });
                 return Err(refusal);
             }
         };
@@ -215,7 +237,7 @@ impl Engine {
     pub fn spoil_hello(&self, uid: &Uid, role: Option<Role>, why: &Refusal) {
         let role = role.unwrap_or(Role::Prod);
         if let Some(handle) = self.shared.directory.find_waiting(uid.digest(), role) {
-            handle.send(Order::SpoiltHello { why: why.to_string() });
+            handle.send(Order::SpoiltHello { code: why.code(), why: why.to_string() });
         }
     }
 
@@ -239,15 +261,85 @@ impl Engine {
         handle.ask(|answer| Order::Retarget { targets, answer }).await
     }
 
-    /// RELEASE: gives back all that the UID holds here, and answers when it is gone.
+    /// RELEASE: gives back all that the UID holds here, and answers with how many
+    /// sessions that were once they are gone.
     ///
     /// # Errors
     /// [`Refusal::Unknown`]. A UID that was released a short while ago is no error.
-    pub async fn release(&self, uid: &Uid) -> Result<(), Refusal> {
+    pub async fn release(&self, uid: &Uid, why: ReleaseReason) -> Result<usize, Refusal> {
+        let handles = self.shared.directory.find_for_release(uid.digest())?;
+        let released = handles.len();
+        end_all(handles, &why).await;
+        Ok(released)
+    }
+
+    /// Gives the sessions of a UID a new lifetime from now on.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`]
+    pub async fn renew(&self, uid: &Uid, lifetime: Option<Duration>) -> Result<Vec<SessionView>, Refusal> {
+        let lifetime = self.shared.settings.lifetime(lifetime);
+        let mut renewed = Vec::new();
         for handle in self.shared.directory.find_for_release(uid.digest())? {
-            handle.end(ReleaseReason::Asked).await;
+            renewed.push(handle.ask(|answer| Order::Renew { lifetime, answer }).await?);
         }
-        Ok(())
+        match renewed.is_empty() {
+            true => Err(Refusal::Unknown { uid: uid.digest(), role: None }),
+            false => Ok(renewed),
+        }
+    }
+
+    /// All sessions, and the number of the last event before.
+    #[must_use]
+    pub fn list(&self) -> (Vec<SessionView>, u64) {
+        let last = self.shared.feed.last();
+        let mut views: Vec<_> = self.shared.directory.all().iter().map(SessionHandle::view).collect();
+        views.sort_by_key(|view| (view.created, view.session));
+        (views, last)
+    }
+
+    /// Events after a sequence number (0: only those to come). `None` when some
+    /// of them are no longer kept.
+    #[must_use]
+    pub fn watch(&self, after: u64) -> Option<Subscription> {
+        self.shared.feed.since(after)
+    }
+
+    /// Takes no new sessions, gives the present ones `wait` to end by themselves,
+    /// then releases them. Answers with how many those were.
+    pub async fn drain(&self, wait: Duration) -> usize {
+        let watch = self.watch(0);
+        self.shared.directory.close();
+        if let Some(mut watch) = watch {
+            let all_gone = async {
+                while !self.shared.directory.all().is_empty() {
+                    // A watcher that lags has still seen that something happened.
+                    if let Err(RecvError::Closed) = watch.live.recv().await {
+                        break;
+                    }
+                }
+            };
+            // Running out of time is what releasing is for.
+            drop(timeout(wait, all_gone).await);
+        }
+        let left = self.shared.directory.all();
+        let released = left.len();
+        end_all(left, &ReleaseReason::Shutdown).await;
+        released
+    }
+
+    /// What this gateway is.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        let shared = &self.shared;
+        Overview {
+            site: Arc::clone(&shared.site),
+            settings: shared.settings.clone(),
+            ports: shared.ports.range(),
+            free_ports: shared.ports.free(),
+            sessions: shared.directory.all().len(),
+            draining: shared.directory.is_closed(),
+        }
     }
 
     /// Goes on with the sessions of an earlier run: those that it had brought to
@@ -257,7 +349,7 @@ impl Engine {
     /// # Errors
     /// When the state folder cannot be read.
     pub async fn adopt(&self) -> std::io::Result<()> {
-        let mut settling = tokio::task::JoinSet::new();
+        let mut settling = JoinSet::new();
         for folder in self.shared.state.left()? {
             match adoption::understand(folder, &self.shared) {
                 Ok(found) => {
@@ -272,18 +364,35 @@ impl Engine {
                 Err(unusable) => unusable.clear_away(&self.shared),
             }
         }
-        while settling.join_next().await.is_some() {}
+        settling.join_all().await;
         Ok(())
     }
+}
 
-    /// Releases everything and takes nothing new.
-    pub async fn shut_down(&self) {
-        let mut ends = tokio::task::JoinSet::new();
-        for handle in self.shared.directory.close() {
-            ends.spawn(async move { handle.end(ReleaseReason::Shutdown).await });
-        }
-        while ends.join_next().await.is_some() {}
+/// What a gateway is, and how full.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// Its backends.
+    pub site: Arc<Site>,
+    /// Its operator's settings.
+    pub settings: Settings,
+    /// Its ports.
+    pub ports: RangeInclusive<u16>,
+    /// How many of them nobody holds.
+    pub free_ports: usize,
+    /// How many sessions there are.
+    pub sessions: usize,
+    /// Whether it takes no new ones.
+    pub draining: bool,
+}
+
+async fn end_all(handles: Vec<SessionHandle>, why: &ReleaseReason) {
+    let mut ends = JoinSet::new();
+    for handle in handles {
+        let why = why.clone();
+        ends.spawn(async move { handle.end(why).await });
     }
+    ends.join_all().await;
 }
 
 impl Shared {

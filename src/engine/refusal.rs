@@ -109,6 +109,14 @@ pub enum Refusal {
     /// The data path would not come up or change.
     #[error(transparent)]
     DataPath(#[from] ServeError),
+    /// HELLO came, and was refused.
+    #[error("the HELLO for it was refused: {why}")]
+    SpoiltHello {
+        /// With which code.
+        code: Code,
+        /// Why.
+        why: String,
+    },
     /// HELLO did not come.
     #[error("no HELLO came for the session {session} within {} s", waited.as_secs())]
     NoHello {
@@ -134,8 +142,17 @@ pub enum Refusal {
         why: ReleaseReason,
     },
     /// The gateway is going down.
-    #[error("the gateway is shutting down")]
+    #[error("the gateway takes no new sessions")]
     ShuttingDown,
+    /// No session has that short id.
+    #[error("no session with this id is here")]
+    NoSuchSession,
+    /// Not all of the events that were asked for are kept.
+    #[error("some of the events after this one are no longer kept")]
+    EventsGone,
+    /// Only callers on the gateway itself may do that.
+    #[error("only callers on the gateway itself may do this, while it has no authentication")]
+    OnlyFromHere,
     /// Our own fault.
     #[error("the gateway failed to {doing}")]
     Internal {
@@ -153,7 +170,10 @@ impl Refusal {
     pub fn code(&self) -> Code {
         match self {
             Self::BadField { .. } | Self::Target(TargetError::Unresolved { .. }) => Code::BadFormat,
-            Self::BadUid { .. } | Self::Unknown { .. } | Self::Exists(_) => Code::InvalidUid,
+            Self::BadUid { .. } | Self::Unknown { .. } | Self::NoSuchSession | Self::Exists(_) => Code::InvalidUid,
+            Self::SpoiltHello { code, .. } => *code,
+            Self::EventsGone => Code::BadFormat,
+            Self::OnlyFromHere => Code::AuthError,
             Self::Target(TargetError::Forbidden { .. }) => Code::AuthError,
             Self::Rejected { why: Rejection::Busy, .. } | Self::ShuttingDown | Self::Ended { .. } => Code::Unavailable,
             Self::Rejected { .. } => Code::VersionErr,
@@ -197,9 +217,13 @@ impl Refusal {
                 "what was live before is live still; show the gateway's operator what the program said"
             }
             Self::DataPath(_) | Self::Internal { .. } => "show the gateway's operator the time and the session",
+            Self::SpoiltHello { .. } => "correct what the application controller sends, then ask again",
             Self::NoHello { .. } => "start the application controller with the same UID, then ask again",
             Self::NoRequest { .. } => "send REQ with the same UID to this gateway, then say HELLO again",
-            Self::ShuttingDown => "try again later",
+            Self::ShuttingDown => "try again later, or ask another gateway",
+            Self::NoSuchSession => "list the sessions, and name one of them",
+            Self::EventsGone => "list the sessions, and watch from the sequence number that comes with the list",
+            Self::OnlyFromHere => "run it on the gateway",
         }
     }
 }

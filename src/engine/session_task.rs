@@ -5,16 +5,19 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::adoption::{self, Adoption};
-use super::refusal::Refusal;
+use super::feed::SessionView;
+use super::refusal::{Code, Refusal};
 use super::{Announced, Reserved, Serving, Shared};
 use crate::ports::PortLease;
 use crate::session::{
-    Effect, Endpoint, Event, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State, TargetAddr,
+    Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
+    TargetAddr,
 };
 use crate::store::{Record, SessionFolder};
 use crate::supervisor::{DataPath, Report, Resumed, ServeError};
@@ -32,10 +35,27 @@ type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 /// What a session is told to do.
 #[derive(Debug)]
 pub(super) enum Order {
-    Announce { announcement: Announcement, answer: Answer<Announced> },
-    SpoiltHello { why: String },
-    Retarget { targets: Vec<TargetAddr>, answer: Answer<Serving> },
-    End { why: ReleaseReason, done: oneshot::Sender<()> },
+    Announce {
+        announcement: Announcement,
+        answer: Answer<Announced>,
+    },
+    SpoiltHello {
+        code: Code,
+        why: String,
+    },
+    Retarget {
+        targets: Vec<TargetAddr>,
+        answer: Answer<Serving>,
+    },
+    /// A new lifetime from now on; `None`: unlimited.
+    Renew {
+        lifetime: Option<Duration>,
+        answer: Answer<SessionView>,
+    },
+    End {
+        why: ReleaseReason,
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// The way to a session's task.
@@ -45,11 +65,17 @@ pub struct SessionHandle {
     pub session: SessionId,
     orders: mpsc::UnboundedSender<Order>,
     awaits_hello: Arc<AtomicBool>,
+    view: watch::Receiver<SessionView>,
 }
 
 impl SessionHandle {
     pub(super) fn awaits_hello(&self) -> bool {
         self.awaits_hello.load(Ordering::Acquire)
+    }
+
+    /// The session as it stands.
+    pub(super) fn view(&self) -> SessionView {
+        self.view.borrow().clone()
     }
 
     pub(super) fn send(&self, order: Order) {
@@ -84,6 +110,7 @@ pub(super) struct SessionParts {
     pub(super) leases: Vec<PortLease>,
     pub(super) folder: SessionFolder,
     pub(super) answer: Answer<Reserved>,
+    pub(super) lifetime: Option<Duration>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -108,33 +135,58 @@ struct Task {
     journal: Option<Record>,
     refused: Option<ServeError>,
     hello_deadline: Instant,
+    created: SystemTime,
+    term: Term,
+    view: watch::Sender<SessionView>,
+}
+
+/// How long the session lasts.
+#[derive(Debug, Clone, Copy, Default)]
+struct Term {
+    /// By our own clock, which does not jump, and as the clock on the wall shows it.
+    end: Option<(Instant, SystemTime)>,
+    /// How long before the end it is announced; `None` once it has been.
+    warning: Option<Duration>,
+}
+
+/// The end of a session is announced this long before it comes, or a tenth of
+/// its lifetime if that is less.
+const WARNING: Duration = Duration::from_secs(60);
+/// As good as never, and yet a date that clocks can show.
+const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+impl Term {
+    fn lasting(lifetime: Option<Duration>) -> Self {
+        let Some(lifetime) = lifetime.map(|lifetime| lifetime.min(FAR)) else {
+            return Self::default();
+        };
+        let end = (Instant::now() + lifetime, SystemTime::now() + lifetime);
+        Self { end: Some(end), warning: Some(WARNING.min(lifetime / 10)) }
+    }
+
+    fn expires(self) -> Option<SystemTime> {
+        self.end.map(|(_, shown)| shown)
+    }
+
+    fn is_over(self) -> bool {
+        self.end.is_some_and(|(end, _)| end <= Instant::now())
+    }
+
+    /// When there is something to do about it.
+    fn next(self) -> Option<Instant> {
+        let (end, _) = self.end?;
+        Some(end.checked_sub(self.warning.unwrap_or_default()).unwrap_or(end))
+    }
 }
 
 /// Starts a session's task. It ends, and leaves nothing, when the session ends.
 pub(super) fn open(parts: SessionParts) -> SessionHandle {
-    let (orders, inbox) = mpsc::unbounded_channel();
-    let (reporter, reports) = mpsc::channel(4);
-    let awaits_hello = Arc::new(AtomicBool::new(true));
-    let handle = SessionHandle { session: parts.session, orders, awaits_hello: Arc::clone(&awaits_hello) };
-    let task = Task {
-        session: parts.session,
-        machine: Machine::default(),
-        listeners: parts.leases.iter().map(PortLease::address).collect(),
-        leases: parts.leases,
-        announced_targets: Vec::new(),
-        folder: parts.folder,
-        data_path: None,
-        reports,
-        reporter,
-        awaits_hello,
-        waiting_reserve: Some(parts.answer),
-        waiting_update: None,
-        settle: None,
-        journal: None,
-        refused: None,
-        hello_deadline: Instant::now() + parts.shared.settings.hello_timeout,
-        shared: parts.shared,
-    };
+    let SessionParts { session, leases, folder, answer, lifetime, shared } = parts;
+    let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, shared);
+    task.awaits_hello.store(true, Ordering::Release);
+    task.waiting_reserve = Some(answer);
+    task.term = Term::lasting(lifetime);
+    task.publish("reserved");
     tokio::spawn(task.run(inbox));
     handle
 }
@@ -142,54 +194,103 @@ pub(super) fn open(parts: SessionParts) -> SessionHandle {
 /// Starts the task of a session of an earlier run. The future resolves once its
 /// data path serves, or has been tried.
 pub(super) fn resume(found: Adoption, shared: Arc<Shared>) -> (SessionHandle, impl Future<Output = ()> + use<>) {
-    let Adoption { session, folder, machine, leases, announced_targets, was_changing } = found;
-    let (orders, inbox) = mpsc::unbounded_channel();
-    let (reporter, reports) = mpsc::channel(4);
+    let Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires } = found;
+    let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, shared);
+    task.announced_targets = announced_targets;
+    task.created = created;
+    task.term = Term::lasting(expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default()));
     let (settle, settled) = oneshot::channel();
-    let awaits_hello = Arc::new(AtomicBool::new(false));
-    let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello) };
-    let mut task = Task {
-        session,
-        listeners: leases.iter().map(PortLease::address).collect(),
-        leases,
-        announced_targets,
-        journal: None,
-        data_path: None,
-        reports,
-        reporter,
-        awaits_hello,
-        waiting_reserve: None,
-        waiting_update: None,
-        settle: Some(settle),
-        refused: None,
-        hello_deadline: Instant::now(),
-        folder,
-        machine,
-        shared,
-    };
-    match task.machine.live.clone() {
-        Some(plan) => {
-            task.data_path = Some(DataPath::resume(
-                Arc::clone(&task.shared.site),
-                session,
-                task.folder.places().clone(),
-                std::mem::take(&mut task.leases),
-                task.reporter.clone(),
-                Resumed { plan, was_changing },
-            ));
-        }
-        None => task.settle = None,
+    if let Some(plan) = task.machine.live.clone() {
+        task.settle = Some(settle);
+        task.data_path = Some(DataPath::resume(
+            Arc::clone(&task.shared.site),
+            session,
+            task.folder.places().clone(),
+            std::mem::take(&mut task.leases),
+            task.reporter.clone(),
+            Resumed { plan, was_changing },
+        ));
     }
-    tracing::info!(%session, state = %task.machine.state, "taken over from an earlier run");
+    task.publish("taken over from an earlier run");
     tokio::spawn(task.run(inbox));
     // An error says that there is nothing to wait for.
     (handle, async move { drop(settled.await) })
 }
 
 impl Task {
+    fn new(
+        session: SessionId,
+        machine: Machine,
+        leases: Vec<PortLease>,
+        folder: SessionFolder,
+        shared: Arc<Shared>,
+    ) -> (Self, SessionHandle, mpsc::UnboundedReceiver<Order>) {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let (reporter, reports) = mpsc::channel(4);
+        let awaits_hello = Arc::new(AtomicBool::new(false));
+        let listeners: Vec<_> = leases.iter().map(PortLease::address).collect();
+        let created = SystemTime::now();
+        let view = SessionView {
+            session,
+            state: machine.state,
+            health: machine.health.clone(),
+            listeners: listeners.clone(),
+            targets: vec![],
+            protection: shared.settings.protection,
+            revision: machine.revision,
+            created,
+            expires: None,
+        };
+        let (view, seen) = watch::channel(view);
+        let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen };
+        let task = Self {
+            session,
+            hello_deadline: Instant::now() + shared.settings.hello_timeout,
+            shared,
+            machine,
+            leases,
+            listeners,
+            announced_targets: Vec::new(),
+            folder,
+            data_path: None,
+            reports,
+            reporter,
+            awaits_hello,
+            waiting_reserve: None,
+            waiting_update: None,
+            settle: None,
+            journal: None,
+            refused: None,
+            created,
+            term: Term::default(),
+            view,
+        };
+        (task, handle, inbox)
+    }
+
+    /// Shows the session as it is now, and tells what happened to it.
+    fn publish(&self, what: &str) {
+        let live = self.machine.live.as_ref();
+        let view = SessionView {
+            session: self.session,
+            state: self.machine.state,
+            health: self.machine.health.clone(),
+            listeners: self.listeners.clone(),
+            targets: live.iter().flat_map(|plan| plan.routes.iter().map(|route| route.target)).collect(),
+            protection: live.map_or(self.shared.settings.protection, |plan| plan.protection),
+            revision: self.machine.revision,
+            created: self.created,
+            expires: self.term.expires(),
+        };
+        tracing::info!(session = %self.session, state = %view.state, "{what}");
+        self.view.send_replace(view.clone());
+        self.shared.feed.publish(what.to_owned(), view);
+    }
+
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         while self.machine.state != State::Released {
             let reserved = self.machine.state == State::Reserved;
+            let term = self.term.next();
             tokio::select! {
                 Some(order) = inbox.recv() => self.obey(order).await,
                 Some(report) = self.reports.recv() => self.heed(report).await,
@@ -199,6 +300,14 @@ impl Task {
                 () = sleep_until(self.hello_deadline), if reserved => {
                     self.step(Event::Release(ReleaseReason::NoHello)).await;
                 }
+                () = sleep_until(term.unwrap_or(self.hello_deadline)), if term.is_some() => {
+                    if self.term.is_over() {
+                        self.step(Event::Release(ReleaseReason::Expired)).await;
+                    } else {
+                        self.term.warning = None;
+                        self.publish("expires soon");
+                    }
+                }
             }
         }
     }
@@ -206,14 +315,21 @@ impl Task {
     async fn obey(&mut self, order: Order) {
         match order {
             Order::Announce { announcement, answer } => self.announce(announcement, answer).await,
-            Order::SpoiltHello { why } if self.machine.state == State::Reserved => {
+            Order::SpoiltHello { code, why } if self.machine.state == State::Reserved => {
                 if let Some(answer) = self.waiting_reserve.take() {
-                    reply(answer, Err(Refusal::BadField { field: "HELLO", why }));
+                    reply(answer, Err(Refusal::SpoiltHello { code, why: why.clone() }));
                 }
-                self.step(Event::Release(ReleaseReason::NoHello)).await;
+                self.step(Event::Release(ReleaseReason::SpoiltHello { why })).await;
             }
             Order::SpoiltHello { .. } => {}
             Order::Retarget { targets, answer } => self.retarget(targets, answer).await,
+            Order::Renew { lifetime, answer } => {
+                self.term = Term::lasting(lifetime);
+                let outcome = self.write_journal().await;
+                self.publish("renewed");
+                let journal = |source| Refusal::Internal { doing: "write the session's journal", source };
+                reply(answer, outcome.map(|()| self.view.borrow().clone()).map_err(journal));
+            }
             Order::End { why, done } => {
                 self.step(Event::Release(why)).await;
                 if done.send(()).is_err() {
@@ -280,10 +396,7 @@ impl Task {
                 self.step(Event::Refused).await;
             }
             Report::Degraded(why) => self.step(Event::Degraded(why)).await,
-            Report::Recovered => {
-                tracing::info!(%session, "healthy again");
-                self.step(Event::Recovered).await;
-            }
+            Report::Recovered => self.step(Event::Recovered).await,
             Report::Lost(why) => self.step(Event::Release(ReleaseReason::Lost { why })).await,
         }
     }
@@ -296,8 +409,15 @@ impl Task {
             self.refuse_for_want_of_a_journal(before, e);
             return;
         }
-        if self.machine.state != before.state {
-            tracing::info!(session = %self.session, from = %before.state, to = %self.machine.state, "session");
+        if self.machine.state == State::Draining {
+            // Tearing down tells why.
+        } else if self.machine.state != before.state {
+            self.publish(&self.machine.state.to_string());
+        } else if self.machine.health != before.health {
+            self.publish(match &self.machine.health {
+                Health::Healthy => "healthy again",
+                Health::Degraded { .. } => "degraded",
+            });
         }
         for effect in effects {
             // Boxed: tearing down steps once more, to the end.
@@ -307,7 +427,8 @@ impl Task {
 
     /// Writes down what is about to be done, before it is done.
     async fn write_journal(&mut self) -> std::io::Result<()> {
-        let record = adoption::record(self.session, &self.machine, &self.listeners, &self.announced_targets);
+        let span = (self.created, self.term.expires());
+        let record = adoption::record(self.session, &self.machine, &self.listeners, &self.announced_targets, span);
         if let Some(record) = record
             && self.journal.as_ref() != Some(&record)
         {
@@ -355,7 +476,6 @@ impl Task {
             Effect::AnswerUpdated => {
                 let targets = self.machine.live.iter().flat_map(|plan| plan.routes.iter().map(|r| r.target)).collect();
                 let serving = Serving { listeners: self.listeners.clone(), targets };
-                tracing::info!(session = %self.session, revision = self.machine.revision, "serving");
                 self.answer_update(Ok(serving));
             }
             Effect::AnswerRefused => {
@@ -368,7 +488,7 @@ impl Task {
                 self.answer_update(Err(refusal));
             }
             Effect::TearDown(why) => {
-                tracing::info!(session = %self.session, "ending: {why}");
+                self.publish(&format!("ending: {why}"));
                 self.tear_down(why).await;
                 self.step(Event::Drained).await;
             }

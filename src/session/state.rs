@@ -65,10 +65,22 @@ pub enum Health {
 pub enum ReleaseReason {
     /// Somebody who may asked for it.
     Asked,
+    /// The same, and they said why.
+    Because {
+        /// Their words, made harmless.
+        said: String,
+    },
     /// The client that waited for its REQ went away.
     Abandoned,
     /// HELLO did not come in time.
     NoHello,
+    /// HELLO came, and could not be.
+    SpoiltHello {
+        /// Why, for people.
+        why: String,
+    },
+    /// Its lifetime is over.
+    Expired,
     /// The data path could not be brought back.
     Lost {
         /// What happened, for people.
@@ -84,6 +96,9 @@ impl fmt::Display for ReleaseReason {
             Self::Asked => f.write_str("released on request"),
             Self::Abandoned => f.write_str("the client that asked for it went away"),
             Self::NoHello => f.write_str("no HELLO came in time"),
+            Self::SpoiltHello { why } => write!(f, "its HELLO was refused: {why}"),
+            Self::Expired => f.write_str("its lifetime is over"),
+            Self::Because { said } => write!(f, "released on request: {said}"),
             Self::Lost { why } => write!(f, "its data path was lost: {why}"),
             Self::Shutdown => f.write_str("the gateway is shutting down"),
         }

@@ -39,6 +39,10 @@ pub struct Record {
     pub changing: bool,
     /// Counts the plans that became live.
     pub revision: u64,
+    /// When it was asked for, in Unix milliseconds.
+    pub created_ms: u64,
+    /// When it ends by itself, in Unix milliseconds.
+    pub expires_ms: Option<u64>,
 }
 
 /// A plan that is live.
@@ -117,6 +121,8 @@ mod tests {
             live: None,
             changing: false,
             revision: 0,
+            created_ms: 1_700_000_000_000,
+            expires_ms: None,
         }
     }
 

@@ -4,5 +4,11 @@
 //! folders of its own, and ends them by id. Nothing is skipped: a program that
 //! is missing fails the test that needs it (`packaging/test` installs them all).
 
+mod applications;
+mod controller_restart;
+mod deployed_client;
+mod deployed_peer;
+mod eavesdroppers;
+mod strangers;
 mod streams;
 mod support;

@@ -1,6 +1,7 @@
 //! Accepts control connections: TLS handshakes with a deadline and a cap.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,7 +25,10 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A control connection, ready for HTTP/2.
-pub(super) struct ControlStream(Box<dyn Io>);
+pub(super) struct ControlStream {
+    io: Box<dyn Io>,
+    peer: SocketAddr,
+}
 
 /// Accepts until the receiver of the streams goes.
 pub(super) async fn accept(
@@ -53,7 +57,7 @@ pub(super) async fn accept(
             drop(slot);
             match shaken {
                 // The receiver goes only when the server stops.
-                Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
+                Ok(Ok(io)) => drop(ready.send(Ok(ControlStream { io, peer })).await),
                 Ok(Err(e)) => tracing::info!(%peer, "a control connection failed its handshake: {e}"),
                 Err(_) => tracing::info!(%peer, "a control connection did not finish its handshake in time"),
             }
@@ -64,38 +68,40 @@ pub(super) async fn accept(
 async fn handshake(
     stream: TcpStream,
     tls: Option<SslAcceptor>,
-) -> Result<ControlStream, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Box<dyn Io>, Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
-        return Ok(ControlStream(Box::new(stream)));
+        return Ok(Box::new(stream));
     };
     let mut stream = SslStream::new(Ssl::new(tls.context())?, stream)?;
     Pin::new(&mut stream).accept().await?;
-    Ok(ControlStream(Box::new(stream)))
+    Ok(Box::new(stream))
 }
 
 impl Connected for ControlStream {
-    type ConnectInfo = ();
+    type ConnectInfo = SocketAddr;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> SocketAddr {
+        self.peer
+    }
 }
 
 impl AsyncRead for ControlStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for ControlStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

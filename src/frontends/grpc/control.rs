@@ -10,28 +10,46 @@ use wire::sci_stream_control_server::SciStreamControl;
 use super::parse;
 use super::status::status;
 use crate::engine::{Engine, Refusal};
-use crate::session::{ListenAddr, Role, Uid};
+use crate::session::{ListenAddr, ReleaseReason, Role, Uid};
 
-/// Serves both names from one engine.
-#[derive(Debug, Clone)]
-pub struct ControlService {
-    /// What does the work.
-    pub engine: Engine,
+/// What the operator says of how this front end speaks.
+#[derive(Debug, Clone, Copy)]
+pub struct Manners {
     /// What peers are told instead of the address listened on.
     pub advertise: Option<IpAddr>,
     /// The most listeners that one session may ask for.
     pub max_listeners: u16,
 }
 
+impl Manners {
+    /// Listeners as others can reach them.
+    pub(super) fn told(self, role: Role, listeners: &[ListenAddr]) -> Vec<String> {
+        let told = |listener: &ListenAddr| match self.advertise {
+            Some(ip) if role == Role::Prod || listener.0.ip().is_unspecified() => {
+                SocketAddr::new(ip, listener.0.port())
+            }
+            _ => listener.0,
+        };
+        listeners.iter().map(|listener| told(listener).to_string()).collect()
+    }
+}
+
+/// Serves both names from one engine.
+#[derive(Debug, Clone)]
+pub(super) struct ControlService {
+    pub(super) engine: Engine,
+    pub(super) manners: Manners,
+}
+
 impl ControlService {
     async fn reserve(&self, message: wire::Request) -> Result<wire::Response, Refusal> {
         let uid = parse::uid(&message.uid)?;
-        let command = parse::reserve(uid.clone(), &message, self.max_listeners)
+        let command = parse::reserve(uid.clone(), &message, self.manners.max_listeners)
             .inspect_err(|_| self.engine.spoil_request(&uid))?;
         let role = command.role;
         let reserved = self.engine.reserve(command).await?;
         Ok(wire::Response {
-            listeners: self.told(role, &reserved.listeners),
+            listeners: self.manners.told(role, &reserved.listeners),
             prod_listeners: reserved.announced.iter().map(ToString::to_string).collect(),
         })
     }
@@ -42,7 +60,7 @@ impl ControlService {
             self.spoil_hello(&uid, &message.role, refusal);
         })?;
         let announced = self.engine.announce(command).await?;
-        let listeners = self.told(announced.role, &announced.listeners);
+        let listeners = self.manners.told(announced.role, &announced.listeners);
         Ok(match announced.role {
             Role::Prod => wire::AppResponse { message: "Sending Prod listeners...".into(), listeners: vec![] },
             Role::Cons => wire::AppResponse { message: "Sending listeners...".into(), listeners },
@@ -58,34 +76,18 @@ impl ControlService {
         let role = command.role;
         let serving = self.engine.retarget(command).await?;
         Ok(wire::Response {
-            listeners: self.told(role, &serving.listeners),
+            listeners: self.manners.told(role, &serving.listeners),
             prod_listeners: serving.targets.iter().map(ToString::to_string).collect(),
         })
     }
 
     async fn give_back(&self, message: wire::Release) -> Result<wire::Response, Refusal> {
-        self.engine.release(&parse::uid(&message.uid)?).await?;
+        self.engine.release(&parse::uid(&message.uid)?, ReleaseReason::Asked).await?;
         Ok(wire::Response::default())
-    }
-
-    /// Listeners as others can reach them.
-    fn told(&self, role: Role, listeners: &[ListenAddr]) -> Vec<String> {
-        listeners
-            .iter()
-            .map(|listener| {
-                let listener = listener.0;
-                match self.advertise {
-                    Some(ip) if role == Role::Prod || listener.ip().is_unspecified() => {
-                        SocketAddr::new(ip, listener.port()).to_string()
-                    }
-                    _ => listener.to_string(),
-                }
-            })
-            .collect()
     }
 }
 
-fn answer<T>(outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
+pub(super) fn answer<T>(outcome: Result<T, Refusal>) -> Result<Response<T>, Status> {
     outcome.map(Response::new).map_err(|refusal| status(&refusal))
 }
 

@@ -1,8 +1,9 @@
 //! SciStream's own front end: gRPC, as deployed and as draft-02 names it, with
-//! health (grpc.health.v1) and reflection.
+//! health (grpc.health.v1) and reflection; and our own gateway service.
 
 mod accept;
 mod control;
+mod gateway;
 mod parse;
 mod status;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use openssl::ssl::SslAcceptor;
 use scistream_proto::DESCRIPTORS;
 use scistream_proto::control_server::ControlServer;
+use scistream_proto::gateway::gateway_server::GatewayServer;
 use scistream_proto::sci_stream_control_server::SciStreamControlServer;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -19,7 +21,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-pub use control::ControlService;
+use crate::engine::Engine;
+
+use control::ControlService;
+pub use control::Manners;
+use gateway::GatewayService;
 
 /// No message of the contract is larger.
 const MOST_MESSAGE_BYTES: usize = 128 << 10;
@@ -42,14 +48,18 @@ pub enum GrpcError {
 /// # Errors
 /// [`GrpcError`]
 pub async fn serve(
-    service: ControlService,
+    engine: Engine,
+    manners: Manners,
     listener: TcpListener,
     tls: Option<SslAcceptor>,
     stop: CancellationToken,
 ) -> Result<(), GrpcError> {
+    let service = ControlService { engine: engine.clone(), manners };
+    let gateway = GatewayService { engine, manners };
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<ControlServer<ControlService>>().await;
     health_reporter.set_serving::<SciStreamControlServer<ControlService>>().await;
+    health_reporter.set_serving::<GatewayServer<GatewayService>>().await;
     let describe = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
     let (sender, streams) = mpsc::channel::<io::Result<accept::ControlStream>>(16);
     let accepting = tokio::spawn(accept::accept(listener, tls, sender));
@@ -58,6 +68,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE))
         .add_service(ControlServer::new(service.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES))
         .add_service(SciStreamControlServer::new(service).max_decoding_message_size(MOST_MESSAGE_BYTES))
+        .add_service(GatewayServer::new(gateway).max_decoding_message_size(MOST_MESSAGE_BYTES))
         .add_service(health)
         .add_service(describe().build_v1()?)
         .add_service(describe().build_v1alpha()?)

@@ -1,11 +1,12 @@
 //! The edge: from messages of strangers to commands that cannot be wrong.
 
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use scistream_proto as wire;
 
 use crate::engine::{Announce, Refusal, Reserve, Retarget};
-use crate::session::{Endpoint, Role, Uid};
+use crate::session::{Endpoint, ReleaseReason, Role, Uid};
 
 /// No application has more endpoints than this.
 const MOST_ENDPOINTS: usize = 256;
@@ -25,7 +26,24 @@ pub(super) fn reserve(uid: Uid, message: &wire::Request, most: u16) -> Result<Re
     if message.rate < 0 {
         return Err(bad("rate", format!("it must not be negative, and is {}", message.rate)));
     }
-    Ok(Reserve { uid, role, connections })
+    Ok(Reserve { uid, role, connections, lifetime: lifetime(message.lifetime_seconds) })
+}
+
+/// 0 is what a client sends that says nothing.
+pub(super) fn lifetime(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// The longest reason that is worth keeping.
+const LONGEST_REASON: usize = 200;
+
+/// Why a session is released: words for people, made harmless for logs.
+pub(super) fn reason(text: &str) -> ReleaseReason {
+    let said: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect();
+    match said.trim() {
+        "" => ReleaseReason::Asked,
+        said => ReleaseReason::Because { said: said.to_owned() },
+    }
 }
 
 pub(super) fn announce(uid: Uid, message: &wire::Hello) -> Result<Announce, Refusal> {

@@ -44,7 +44,8 @@ fn grpc_code(refusal: &Refusal) -> Grpc {
         Refusal::BadField { .. } | Refusal::BadUid { .. } | Refusal::Target(TargetError::Unresolved { .. }) => {
             Grpc::InvalidArgument
         }
-        Refusal::Unknown { .. } => Grpc::NotFound,
+        Refusal::Unknown { .. } | Refusal::NoSuchSession => Grpc::NotFound,
+        Refusal::EventsGone => Grpc::OutOfRange,
         Refusal::Exists(_) => Grpc::AlreadyExists,
         Refusal::Target(TargetError::Forbidden { .. }) => Grpc::PermissionDenied,
         _ => match refusal.code() {

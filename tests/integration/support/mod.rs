@@ -2,9 +2,13 @@
 //! what is left behind.
 
 pub mod app;
+pub mod deployed_stunnel;
 pub mod gateway;
 pub mod leftovers;
 pub mod ports;
+pub mod program;
+pub mod recorder;
+pub mod tls_client;
 pub mod tunnel;
 pub mod wait;
 

@@ -1,0 +1,248 @@
+//! s2uc's commands that look at a gateway and its sessions.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use scistream_proto::gateway::{CapabilitiesResponse, Event, Session};
+use serde_json::{Value, json};
+
+use super::gateway::{Channel, Failure, interrupted, print_json, uid};
+use crate::session::Endpoint;
+
+/// Which gateway.
+#[derive(Args)]
+pub(super) struct At {
+    /// The gateway
+    #[arg(long, default_value = "localhost:5000", value_name = "HOST:PORT")]
+    s2cs: Endpoint,
+    #[command(flatten)]
+    channel: Channel,
+}
+
+#[derive(Args)]
+pub(super) struct Show {
+    /// The session's short id, as list and the gateway's log have it
+    id: String,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(Args)]
+pub(super) struct Watch {
+    /// Only this session, by its short id
+    id: Option<String>,
+    /// Begin after this event, by its sequence number; 0: with the next one
+    #[arg(long, default_value_t = 0, value_name = "SEQUENCE")]
+    after: u64,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(Args)]
+pub(super) struct Renew {
+    /// The UID to renew; - reads it from standard input
+    uid: String,
+    /// Seconds from now on [default: as long as the gateway allows]
+    #[arg(long, value_name = "SECONDS")]
+    lifetime: Option<u64>,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(Args)]
+pub(super) struct Drain {
+    /// Seconds that sessions may take to end by themselves
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    wait: u64,
+    #[command(flatten)]
+    at: At,
+}
+
+pub(super) async fn list(command: At, json: bool) -> Result<ExitCode, Failure> {
+    let answer = command.channel.connect(&command.s2cs).await?.list().await?;
+    if json {
+        let sessions: Vec<_> = answer.sessions.iter().map(session_json).collect();
+        print_json(&json!({ "sessions": sessions, "sequence": answer.sequence }));
+    } else {
+        print_table(&answer.sessions);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn show(command: Show, json: bool) -> Result<ExitCode, Failure> {
+    let session = command.at.channel.connect(&command.at.s2cs).await?.get(&command.id).await?;
+    if json {
+        print_json(&session_json(&session));
+    } else {
+        print_session(&session);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn watch(command: Watch, json: bool) -> Result<ExitCode, Failure> {
+    let gateway = command.at.channel.connect(&command.at.s2cs).await?;
+    let mut events = gateway.watch(command.after, command.id.as_deref().unwrap_or_default()).await?;
+    loop {
+        tokio::select! {
+            event = gateway.next_event(&mut events) => {
+                let Some(event) = event? else {
+                    return Ok(ExitCode::SUCCESS);
+                };
+                let line = if json { event_json(&event).to_string() } else { event_line(&event) };
+                // Nobody reads any more.
+                if writeln!(stdout(), "{line}").is_err() {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+            asked = interrupted() => return asked.map(|()| ExitCode::SUCCESS),
+        }
+    }
+}
+
+pub(super) async fn renew(command: Renew, json: bool) -> Result<ExitCode, Failure> {
+    let uid = uid(&command.uid)?;
+    let gateway = command.at.channel.connect(&command.at.s2cs).await?;
+    let sessions = gateway.renew(&uid, command.lifetime.map(Duration::from_secs)).await?;
+    if json {
+        print_json(&json!({ "sessions": sessions.iter().map(session_json).collect::<Vec<_>>() }));
+    } else {
+        print_table(&sessions);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn status(command: At, json: bool) -> Result<ExitCode, Failure> {
+    let answer = command.channel.connect(&command.s2cs).await?.capabilities().await?;
+    if json {
+        print_json(&status_json(&answer));
+    } else {
+        print_status(&command.s2cs, &answer);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn drain(command: Drain, json: bool) -> Result<ExitCode, Failure> {
+    let gateway = command.at.channel.connect(&command.at.s2cs).await?;
+    let released = gateway.drain(Duration::from_secs(command.wait)).await?;
+    if json {
+        print_json(&json!({ "drained": true, "released": released }));
+    } else {
+        say!("drained; {released} sessions had to be released");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn session_json(session: &Session) -> Value {
+    json!({
+        "id": session.id, "role": session.role, "state": session.state, "degraded": session.degraded,
+        "listeners": session.listeners, "targets": session.targets, "protection": session.protection,
+        "revision": session.revision, "created_ms": session.created_ms,
+        "expires_ms": (session.expires_ms > 0).then_some(session.expires_ms),
+    })
+}
+
+fn event_json(event: &Event) -> Value {
+    json!({
+        "sequence": event.sequence, "at_ms": event.at_ms, "what": event.what,
+        "session": event.session.as_ref().map(session_json),
+    })
+}
+
+fn status_json(status: &CapabilitiesResponse) -> Value {
+    let backend = |backend: &scistream_proto::gateway::Backend| {
+        json!({
+            "name": backend.name, "summary": backend.summary, "version": backend.version,
+            "missing": backend.missing, "chained": backend.chained,
+        })
+    };
+    json!({
+        "version": status.version, "backend": status.backend, "terminator": status.terminator,
+        "protection": status.protection, "draining": status.draining,
+        "ports": { "first": status.first_port, "last": status.last_port, "free": status.free_ports },
+        "sessions": { "now": status.sessions, "most": status.max_sessions },
+        "max_listeners": status.max_listeners, "max_lifetime_seconds": status.max_lifetime_seconds,
+        "authentication": status.authentication,
+        "backends": status.backends.iter().map(backend).collect::<Vec<_>>(),
+    })
+}
+
+fn print_table(sessions: &[Session]) {
+    say!("{:<17}  {:<9}  {:<15}  {:>6}  {:>7}  LISTENERS → TARGETS", "SESSION", "STATE", "PROTECTION", "AGE", "LEFT");
+    for session in sessions {
+        let state = if session.degraded.is_empty() { &session.state } else { "degraded" };
+        say!(
+            "{:<17}  {state:<9}  {:<15}  {:>6}  {:>7}  {}",
+            session.id,
+            session.protection,
+            age(session.created_ms),
+            left(session.expires_ms),
+            routes(session).join("  "),
+        );
+    }
+}
+
+fn print_session(session: &Session) {
+    say!("session     {}", session.id);
+    say!("role        {}", session.role);
+    say!("state       {}", session.state);
+    if !session.degraded.is_empty() {
+        say!("degraded    {}", session.degraded);
+    }
+    say!("protection  {}", session.protection);
+    say!("revision    {}", session.revision);
+    say!("age         {}", age(session.created_ms));
+    say!("left        {}", left(session.expires_ms));
+    routes(session).iter().for_each(|route| say!("route       {route}"));
+}
+
+fn event_line(event: &Event) -> String {
+    let session = event.session.as_ref().map_or("", |session| session.id.as_str());
+    format!("{}  {session}  {}", event.sequence, event.what)
+}
+
+fn print_status(s2cs: &Endpoint, status: &CapabilitiesResponse) {
+    let note = if status.draining { ", draining: it takes no new sessions" } else { "" };
+    say!("gateway     {s2cs}, s2cs {}{note}", status.version);
+    say!("sessions    {} of at most {}", status.sessions, status.max_sessions);
+    say!("ports       {}-{}, {} free", status.first_port, status.last_port, status.free_ports);
+    say!("protection  {} at least", status.protection);
+    match status.authentication.as_slice() {
+        [] => say!("who may     whoever can connect: it has no authentication"),
+        ways => say!("who may     {}", ways.join(", ")),
+    }
+    for backend in &status.backends {
+        let chosen = if backend.name == status.backend { "*" } else { " " };
+        let state = if backend.missing.is_empty() { &backend.version } else { &backend.missing };
+        say!("backend   {chosen} {:<9} {state}", backend.name);
+    }
+}
+
+fn routes(session: &Session) -> Vec<String> {
+    let targets = session.targets.iter().map(String::as_str).chain(std::iter::repeat("?"));
+    session.listeners.iter().zip(targets).map(|(listener, target)| format!("{listener} → {target}")).collect()
+}
+
+fn age(created_ms: u64) -> String {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    duration(now.saturating_sub(Duration::from_millis(created_ms)))
+}
+
+fn left(expires_ms: u64) -> String {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    match expires_ms {
+        0 => "forever".into(),
+        end => duration(Duration::from_millis(end).saturating_sub(now)),
+    }
+}
+
+/// Short, with the unit that says most.
+fn duration(length: Duration) -> String {
+    match length.as_secs() {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7200 => format!("{}m", seconds / 60),
+        seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}

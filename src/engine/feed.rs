@@ -1,0 +1,161 @@
+//! What sessions look like from outside, and the feed of what happens to them.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::broadcast;
+
+use crate::session::{Health, ListenAddr, Protection, SessionId, State, TargetAddr};
+
+/// A session as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    /// Which.
+    pub session: SessionId,
+    /// Where it is in its life.
+    pub state: State,
+    /// How its data path does.
+    pub health: Health,
+    /// Its entry points.
+    pub listeners: Vec<ListenAddr>,
+    /// What each of them forwards to, once it does.
+    pub targets: Vec<TargetAddr>,
+    /// The floor of its tunnel.
+    pub protection: Protection,
+    /// Counts the plans that became live.
+    pub revision: u64,
+    /// When it was asked for.
+    pub created: SystemTime,
+    /// When it ends by itself.
+    pub expires: Option<SystemTime>,
+}
+
+/// Something that happened to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionEvent {
+    /// Higher than that of every event before, also of those before a restart.
+    pub sequence: u64,
+    /// When.
+    pub at: SystemTime,
+    /// What, for people.
+    pub what: String,
+    /// The session after it.
+    pub session: SessionView,
+}
+
+/// Events that are kept for those who come back.
+const KEPT: usize = 10_000;
+/// Events that a slow watcher may lag behind.
+const LAG: usize = 1024;
+
+/// All events of this gateway.
+#[derive(Debug)]
+pub(super) struct Feed {
+    live: broadcast::Sender<SessionEvent>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    last: u64,
+    events: VecDeque<SessionEvent>,
+}
+
+/// Events since a sequence number, and then as they happen.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Those that have happened.
+    pub missed: Vec<SessionEvent>,
+    /// Those to come.
+    pub live: broadcast::Receiver<SessionEvent>,
+}
+
+impl Feed {
+    pub(super) fn new() -> Self {
+        // Microseconds since 1970: a later run goes on higher than any earlier one could count.
+        let last = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_micros());
+        let kept = Kept { last: u64::try_from(last).unwrap_or(1), events: VecDeque::new() };
+        Self { live: broadcast::Sender::new(LAG), kept: Mutex::new(kept) }
+    }
+
+    pub(super) fn publish(&self, what: String, session: SessionView) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.last += 1;
+        let event = SessionEvent { sequence: kept.last, at: SystemTime::now(), what, session };
+        if kept.events.len() == KEPT {
+            kept.events.pop_front();
+        }
+        kept.events.push_back(event.clone());
+        // Nobody need be watching. Sent under the lock, so that events keep their order.
+        drop(self.live.send(event));
+    }
+
+    /// The sequence number of the last event.
+    pub(super) fn last(&self) -> u64 {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).last
+    }
+
+    /// Events after `after` (0: none of the past). `None` when some of them are no longer kept.
+    pub(super) fn since(&self, after: u64) -> Option<Subscription> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.live.subscribe();
+        if after == 0 || after == kept.last {
+            return Some(Subscription { missed: vec![], live });
+        }
+        let first = kept.events.front()?.sequence;
+        if after + 1 < first || after > kept.last {
+            return None;
+        }
+        let missed = kept.events.iter().filter(|event| event.sequence > after).cloned().collect();
+        Some(Subscription { missed, live })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Role, Uid};
+
+    fn view() -> SessionView {
+        SessionView {
+            session: SessionId { uid: Uid::random().expect("random").digest(), role: Role::Prod },
+            state: State::Active,
+            health: Health::Healthy,
+            listeners: vec![],
+            targets: vec![],
+            protection: Protection::default(),
+            revision: 1,
+            created: SystemTime::now(),
+            expires: None,
+        }
+    }
+
+    #[test]
+    fn a_watcher_that_comes_back_misses_nothing() {
+        let feed = Feed::new();
+        let start = feed.last();
+        for number in 0..5 {
+            feed.publish(number.to_string(), view());
+        }
+        let mut subscription = feed.since(start + 2).expect("kept");
+        feed.publish("5".into(), view());
+        let missed: Vec<_> = subscription.missed.iter().map(|event| event.what.as_str()).collect();
+        assert_eq!(missed, ["2", "3", "4"]);
+        assert_eq!(subscription.live.try_recv().expect("live").what, "5");
+        assert!(subscription.live.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_watcher_is_told_when_events_are_gone() {
+        let feed = Feed::new();
+        let start = feed.last();
+        for _ in 0..=KEPT {
+            feed.publish(String::new(), view());
+        }
+        assert!(feed.since(start).is_none(), "the first event is gone");
+        assert_eq!(feed.since(start + 1).expect("kept").missed.len(), KEPT);
+        assert!(feed.since(start + 1_000_000).is_none(), "from the future");
+        assert!(feed.since(0).expect("from now on").missed.is_empty());
+    }
+}

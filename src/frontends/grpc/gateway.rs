@@ -1,0 +1,159 @@
+//! The gateway service: list, watch, renew, release, drain, capabilities.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+
+use scistream_proto::gateway as wire;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::{Stream, StreamExt, iter};
+use tonic::{Request, Response, Status};
+use wire::gateway_server::Gateway;
+
+use super::control::{Manners, answer};
+use super::parse;
+use crate::engine::{Engine, Refusal, SessionEvent, SessionView, milliseconds};
+use crate::session::Health;
+
+/// Serves the gateway service from an engine.
+#[derive(Debug, Clone)]
+pub(super) struct GatewayService {
+    pub(super) engine: Engine,
+    pub(super) manners: Manners,
+}
+
+impl GatewayService {
+    fn session(&self, view: &SessionView) -> wire::Session {
+        let role = view.session.role;
+        wire::Session {
+            id: view.session.to_string(),
+            role: role.to_string(),
+            state: view.state.to_string(),
+            degraded: match &view.health {
+                Health::Healthy => String::new(),
+                Health::Degraded { why } => why.clone(),
+            },
+            listeners: self.manners.told(role, &view.listeners),
+            targets: view.targets.iter().map(ToString::to_string).collect(),
+            protection: view.protection.to_string(),
+            revision: view.revision,
+            created_ms: milliseconds(view.created),
+            expires_ms: view.expires.map_or(0, milliseconds),
+        }
+    }
+
+    fn event(&self, event: &SessionEvent) -> wire::Event {
+        wire::Event {
+            sequence: event.sequence,
+            at_ms: milliseconds(event.at),
+            what: event.what.clone(),
+            session: Some(self.session(&event.session)),
+        }
+    }
+
+    async fn renewed(&self, message: wire::RenewRequest) -> Result<wire::ListResponse, Refusal> {
+        let lifetime = parse::lifetime(message.lifetime_seconds);
+        let views = self.engine.renew(&parse::uid(&message.uid)?, lifetime).await?;
+        Ok(wire::ListResponse { sessions: views.iter().map(|view| self.session(view)).collect(), sequence: 0 })
+    }
+
+    async fn released(&self, message: wire::ReleaseRequest) -> Result<wire::ReleaseResponse, Refusal> {
+        let released = self.engine.release(&parse::uid(&message.uid)?, parse::reason(&message.reason)).await?;
+        Ok(wire::ReleaseResponse { released: number(released) })
+    }
+}
+
+type Events = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Gateway for GatewayService {
+    async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
+        let (views, sequence) = self.engine.list();
+        let sessions = views.iter().map(|view| self.session(view)).collect();
+        Ok(Response::new(wire::ListResponse { sessions, sequence }))
+    }
+
+    async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::Session>, Status> {
+        let id = request.into_inner().id;
+        let (views, _) = self.engine.list();
+        let found = views.iter().find(|view| view.session.is_named(&id));
+        answer(found.map(|view| self.session(view)).ok_or(Refusal::NoSuchSession))
+    }
+
+    type WatchStream = Events;
+
+    async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Events>, Status> {
+        let wire::WatchRequest { after, id } = request.into_inner();
+        let Some(subscription) = self.engine.watch(after) else {
+            return answer(Err(Refusal::EventsGone));
+        };
+        let live = BroadcastStream::new(subscription.live).map(|event| {
+            // A watcher that was too slow comes back with the number of the last event that it saw.
+            event.map_err(|_| super::status::status(&Refusal::EventsGone))
+        });
+        let service = self.clone();
+        let wanted = move |event: &SessionEvent| id.is_empty() || event.session.session.is_named(&id);
+        let events = iter(subscription.missed.into_iter().map(Ok)).chain(live).filter_map(move |event| match event {
+            Ok(event) => wanted(&event).then(|| Ok(service.event(&event))),
+            Err(status) => Some(Err(status)),
+        });
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::ListResponse>, Status> {
+        answer(self.renewed(request.into_inner()).await)
+    }
+
+    async fn release(&self, request: Request<wire::ReleaseRequest>) -> Result<Response<wire::ReleaseResponse>, Status> {
+        answer(self.released(request.into_inner()).await)
+    }
+
+    async fn drain(&self, request: Request<wire::DrainRequest>) -> Result<Response<wire::DrainResponse>, Status> {
+        // While nobody has to say who they are, only this host may end what belongs to others.
+        let peer = request.extensions().get::<SocketAddr>().copied();
+        if !peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+            return answer(Err(Refusal::OnlyFromHere));
+        }
+        let wait = Duration::from_secs(request.into_inner().wait_seconds);
+        let released = self.engine.drain(wait).await;
+        Ok(Response::new(wire::DrainResponse { released: number(released) }))
+    }
+
+    async fn capabilities(
+        &self,
+        _: Request<wire::CapabilitiesRequest>,
+    ) -> Result<Response<wire::CapabilitiesResponse>, Status> {
+        let overview = self.engine.overview();
+        let (site, settings) = (&overview.site, &overview.settings);
+        let backend = |manifest: &std::sync::Arc<crate::backend::Manifest>| {
+            let found = site.programs.find(manifest);
+            wire::Backend {
+                name: manifest.name.clone(),
+                summary: manifest.summary.clone(),
+                version: found.as_ref().map(|program| program.version.clone()).unwrap_or_default(),
+                missing: found.err().map(|e| e.to_string()).unwrap_or_default(),
+                chained: !manifest.speaks_psk(),
+            }
+        };
+        Ok(Response::new(wire::CapabilitiesResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            backends: site.catalog.all().map(backend).collect(),
+            backend: site.backend.name.clone(),
+            terminator: site.terminator.name.clone(),
+            protection: settings.protection.to_string(),
+            first_port: (*overview.ports.start()).into(),
+            last_port: (*overview.ports.end()).into(),
+            free_ports: number(overview.free_ports),
+            sessions: number(overview.sessions),
+            max_sessions: number(settings.max_sessions),
+            max_listeners: self.manners.max_listeners.into(),
+            max_lifetime_seconds: settings.max_lifetime.map_or(0, |most| most.as_secs()),
+            authentication: vec![],
+            draining: overview.draining,
+        }))
+    }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
