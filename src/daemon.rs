@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::Programs;
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, raise_descriptor_limit};
 use crate::frontends::grpc::{self, GrpcError, Manners};
 use crate::ports::Ports;
 use crate::store::{StateError, StateFolder};
@@ -64,6 +64,9 @@ pub enum Ended {
 /// # Errors
 /// [`DaemonError`]
 pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended, DaemonError> {
+    if let Err(e) = raise_descriptor_limit() {
+        tracing::warn!("cannot raise the limit of file descriptors: {e}");
+    }
     let state = StateFolder::open(&config.state_dir)?;
     let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
     let fault = |source| DaemonError::Listen { address: config.listen, source };

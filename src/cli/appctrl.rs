@@ -8,9 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use tokio::process::Command as Program;
-use tokio::runtime::Runtime;
 
-use super::gateway::{Channel, Failure, List, finish, interrupted, print_json, uid};
+use super::gateway::{Channel, Failure, List, interrupted, print_json, run_client, uid};
 use crate::client::{Gateway, announce};
 use crate::session::{Endpoint, Host, Role, Uid};
 
@@ -106,13 +105,7 @@ fn role(text: &str) -> Result<Role, String> {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse_from(super::arguments());
-    super::log_to_stderr();
-    let json = cli.json;
-    let outcome = match Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(cli)),
-        Err(e) => Err(Failure::local(format!("failed to start: {e}"))),
-    };
-    finish("appctrl", json, outcome)
+    run_client("appctrl", cli.json, run(cli))
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::{ClientError, Gateway, Security};
@@ -77,8 +78,22 @@ impl Failure {
     }
 }
 
+/// Runs a client's command to its exit code.
+pub(crate) fn run_client(
+    program: &str,
+    json: bool,
+    command: impl Future<Output = Result<ExitCode, Failure>>,
+) -> ExitCode {
+    super::log_to_stderr();
+    let outcome = match Runtime::new() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(e) => Err(Failure::local(format!("failed to start: {e}"))),
+    };
+    finish(program, json, outcome)
+}
+
 /// Tells a failure, as text on stderr or as JSON on stdout, and gives the exit code.
-pub(crate) fn finish(program: &str, json: bool, outcome: Result<ExitCode, Failure>) -> ExitCode {
+fn finish(program: &str, json: bool, outcome: Result<ExitCode, Failure>) -> ExitCode {
     let (code, message, exit) = match outcome {
         Ok(exit) => return exit,
         Err(Failure::Client(e)) => (e.code(), e.story(), 1),

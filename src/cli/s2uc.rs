@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
-use tokio::runtime::Runtime;
 
-use super::gateway::{Channel, Failure, List, finish, interruptible, print_json, uid};
+use super::gateway::{Channel, Failure, List, interruptible, print_json, run_client, uid};
 use super::mint::Mint;
 use super::sessions::{self, At, Drain, Renew, Show, Watch};
 use super::tunnel::{self, Tunnel};
@@ -38,11 +37,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Set up the producer's half: the gateway accepts the tunnel and forwards it to the application
-    InboundRequest(Inbound),
+    InboundRequest(Begin),
     /// Set up the consumer's half: the gateway carries local connections to the other gateway
     OutboundRequest(Outbound),
     /// Like inbound-request, for an application whose own controller says HELLO
-    ProdReq(ProdReq),
+    ProdReq(Begin),
     /// Set up both halves, show the path, and release both on Ctrl-C
     Tunnel(Tunnel),
     /// Give back all that a UID holds on a gateway
@@ -89,7 +88,7 @@ impl Common {
 }
 
 #[derive(Args)]
-struct Inbound {
+struct Begin {
     /// The producer's gateway
     #[arg(long, default_value = "localhost:5000", value_name = "HOST:PORT")]
     s2cs: Endpoint,
@@ -114,17 +113,6 @@ struct Outbound {
 }
 
 #[derive(Args)]
-struct ProdReq {
-    /// The producer's gateway
-    #[arg(long, default_value = "localhost:5000", value_name = "HOST:PORT")]
-    s2cs: Endpoint,
-    #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    mint: Mint,
-}
-
-#[derive(Args)]
 struct Release {
     /// The UID to release; - reads it from standard input
     uid: String,
@@ -142,13 +130,7 @@ struct Release {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse_from(super::arguments());
-    super::log_to_stderr();
-    let json = cli.json;
-    let outcome = match Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(cli)),
-        Err(e) => Err(Failure::local(format!("failed to start: {e}"))),
-    };
-    finish("s2uc", json, outcome)
+    run_client("s2uc", cli.json, run(cli))
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
@@ -201,7 +183,7 @@ async fn undo(gateway: &Gateway, uid: &Uid) {
     }
 }
 
-async fn inbound(command: Inbound, json: bool) -> Result<ExitCode, Failure> {
+async fn inbound(command: Begin, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
     let uid = command.mint.uid()?;
     announce_uid(&uid, &command.s2cs, Role::Prod, json);
@@ -231,7 +213,7 @@ fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
     Ask { uid, role, connections: common.num_conn.get(), rate: common.rate, lifetime, announced: common.endpoints() }
 }
 
-async fn prod_req(command: ProdReq, json: bool) -> Result<ExitCode, Failure> {
+async fn prod_req(command: Begin, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
     let uid = command.mint.uid()?;
     announce_uid(&uid, &command.s2cs, Role::Prod, json);

@@ -67,6 +67,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
             targets: TargetPolicy { loopback: listen.ip().is_loopback() },
             hello_timeout,
             max_sessions,
+            least_free_memory: u64::from(settings.least_free_memory.unwrap_or(64)) << 20,
             max_lifetime,
         },
         notes,

@@ -79,6 +79,9 @@ pub struct Settings {
     /// Connections that one session may hold open [default: 4096]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<u32>,
+    /// Take no sessions when the host has less memory available than this, in MiB [default: 64]
+    #[arg(long, value_name = "MIB")]
+    pub least_free_memory: Option<u32>,
     /// Seconds that open connections may go on after a release [default: 1]
     #[arg(long, value_name = "SECONDS")]
     pub drain_grace: Option<f64>,
@@ -125,7 +128,7 @@ impl Settings {
         let flags = self;
         first_of!(flags, file: config listener_ip port listen wan_ip lan_ip advertise_ip port_range backend
             terminator protection state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
-            max_sessions max_listeners max_connections drain_grace max_lifetime keep_sessions_on_exit r#type client_id client_secret)
+            max_sessions max_listeners max_connections least_free_memory drain_grace max_lifetime keep_sessions_on_exit r#type client_id client_secret)
     }
 
     /// Reads a file key by key, so that each one that is wrong gets its own line.

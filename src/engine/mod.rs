@@ -4,6 +4,7 @@
 //! be wrong. Behind it, a directory of sessions and one task a session, which
 //! runs the pure machine of [`crate::session`] and performs its effects.
 
+mod admission;
 mod adoption;
 mod directory;
 mod feed;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use admission::raise_descriptor_limit;
 pub use adoption::milliseconds;
 use directory::{Directory, Found};
 use feed::Feed;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub hello_timeout: Duration,
     /// How many sessions there may be at once.
     pub max_sessions: usize,
+    /// No session is taken when the host has less memory available, in bytes.
+    pub least_free_memory: u64,
     /// The longest lifetime of a session; `None`: unlimited.
     pub max_lifetime: Option<Duration>,
 }
@@ -173,6 +177,7 @@ impl Engine {
             .await
             .expect("looking for a program does not panic")?;
         let place = self.shared.directory.claim(session)?;
+        admission::admit(connections, self.shared.settings.least_free_memory)?;
         let leases = self.lease(role, connections)?;
         let doing = "make the session's folder";
         let folder = self.shared.state.make(session).map_err(|source| Refusal::Internal { doing, source })?;

@@ -106,6 +106,16 @@ pub enum Refusal {
         /// How many there may be.
         limit: usize,
     },
+    /// The host has not what one more session takes.
+    #[error("the gateway has {left} {what} left, and a session needs {needed}")]
+    Short {
+        /// What there is too little of.
+        what: &'static str,
+        /// How much is left.
+        left: u64,
+        /// How much it takes.
+        needed: u64,
+    },
     /// The data path would not come up or change.
     #[error(transparent)]
     DataPath(#[from] ServeError),
@@ -177,9 +187,11 @@ impl Refusal {
             Self::Target(TargetError::Forbidden { .. }) => Code::AuthError,
             Self::Rejected { why: Rejection::Busy, .. } | Self::ShuttingDown | Self::Ended { .. } => Code::Unavailable,
             Self::Rejected { .. } => Code::VersionErr,
-            Self::Port(_) | Self::Program(_) | Self::Full { .. } | Self::DataPath(ServeError::Program(_)) => {
-                Code::NoResource
-            }
+            Self::Port(_)
+            | Self::Program(_)
+            | Self::Full { .. }
+            | Self::Short { .. }
+            | Self::DataPath(ServeError::Program(_)) => Code::NoResource,
             Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => Code::ConnError,
             Self::DataPath(ServeError::Render(_) | ServeError::System { .. }) | Self::Internal { .. } => {
                 Code::ServerErr
@@ -212,7 +224,7 @@ impl Refusal {
             }
             Self::Port(PortError::Address { .. }) => "have the operator check --wan-ip and --lan-ip",
             Self::Program(_) | Self::DataPath(ServeError::Program(_)) => "have the operator install it on the gateway",
-            Self::Full { .. } => "release something first, or try again later",
+            Self::Full { .. } | Self::Short { .. } => "release something first, or try again later",
             Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => {
                 "what was live before is live still; show the gateway's operator what the program said"
             }
