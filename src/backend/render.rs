@@ -67,6 +67,8 @@ struct View<'a> {
     log_file: PathBuf,
     identity: &'static str,
     connections: u32,
+    /// Its share for each listener, for programs that count them apart.
+    connections_per_listener: u32,
     /// Whether the program runs as root, because the controller does.
     root: bool,
     version: &'a str,
@@ -118,6 +120,7 @@ pub fn render(
         log_file: folder.log_file(stage),
         identity: PSK_IDENTITY,
         connections: circumstances.connections,
+        connections_per_listener: share(circumstances.connections, stage.hops.len()),
         root: circumstances.root,
         version: &program.version,
         files: &program.files,
@@ -149,6 +152,11 @@ pub fn render(
         .map_err(|why| RenderError { backend: stage.manifest.name.clone(), why })?
         .render(NAME, &context)
         .map_err(fault)
+}
+
+fn share(connections: u32, listeners: usize) -> u32 {
+    let listeners = u32::try_from(listeners).unwrap_or(u32::MAX).max(1);
+    (connections / listeners).max(1)
 }
 
 /// What a template is told of the gateway.

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tokio::process::Command as Program;
 
-use super::gateway::{Channel, Failure, List, interrupted, print_json, run_client, uid};
+use super::gateway::{Channel, Failure, Interrupts, List, print_json, run_client, uid};
 use crate::client::{Gateway, announce};
 use crate::session::{Endpoint, Host, Role, Uid};
 
@@ -207,6 +207,8 @@ async fn run_program(command: &Run, json: bool) -> Result<ExitCode, Failure> {
 async fn supervise(program: &[String], endpoints: &[String]) -> Result<u8, Failure> {
     let words: Vec<_> = program.iter().map(|word| filled(word, endpoints)).collect();
     let (name, arguments) = words.split_first().ok_or_else(|| Failure::usage("no program is named"))?;
+    // Before the application runs: what ends us must end it too.
+    let mut interrupts = Interrupts::listen()?;
     let mut child = Program::new(name)
         .args(arguments)
         .env("SCISTREAM_LISTENERS", endpoints.join(","))
@@ -217,8 +219,7 @@ async fn supervise(program: &[String], endpoints: &[String]) -> Result<u8, Failu
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let status = tokio::select! {
         status = child.wait() => status.map_err(fault)?,
-        asked = interrupted() => {
-            asked?;
+        () = interrupts.next() => {
             if let Some(pid) = pid && let Err(e) = kill(pid, Signal::SIGTERM) {
                 tracing::debug!("{name} has ended already: {e}");
             }

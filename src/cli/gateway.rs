@@ -9,7 +9,7 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::{ClientError, Gateway, Security};
 use crate::session::{Endpoint, Uid};
@@ -112,31 +112,43 @@ pub(crate) fn print_json(value: &Value) {
     say!("{value}");
 }
 
-/// Runs `work`; when the user interrupts it, undoes with `undo` what it may have made.
-pub(crate) async fn interruptible<T>(
-    work: impl Future<Output = Result<T, Failure>>,
-    undo: impl AsyncFnOnce(),
-) -> Result<T, Failure> {
-    tokio::select! {
-        outcome = work => outcome,
-        asked = interrupted() => {
-            asked?;
-            undo().await;
-            Err(Failure::Interrupted)
-        }
-    }
+/// Ctrl-C and SIGTERM. From the moment when this is made none is lost, whoever waits for it when.
+#[derive(Debug)]
+pub(crate) struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
 }
 
-/// Resolves at Ctrl-C or SIGTERM.
-pub(crate) async fn interrupted() -> Result<(), Failure> {
-    let fault = |e: std::io::Error| Failure::local(format!("failed to wait for signals: {e}"));
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+impl Interrupts {
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let fault = |e: std::io::Error| Failure::local(format!("failed to wait for signals: {e}"));
+        let interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+        let terminate = signal(SignalKind::terminate()).map_err(fault)?;
+        Ok(Self { interrupt, terminate })
     }
-    Ok(())
+
+    /// Resolves at the next one.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Runs `work`; when the user interrupts it, undoes with `undo` what it may have made.
+    pub(crate) async fn guard<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+        undo: impl AsyncFnOnce(),
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            outcome = work => outcome,
+            () = self.next() => {
+                undo().await;
+                Err(Failure::Interrupted)
+            }
+        }
+    }
 }
 
 /// A UID as it is typed; `-` reads it from standard input, where no process list shows it.

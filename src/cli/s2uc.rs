@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
-use super::gateway::{Channel, Failure, List, interruptible, print_json, run_client, uid};
+use super::gateway::{Channel, Failure, Interrupts, List, print_json, run_client, uid};
 use super::mint::Mint;
 use super::sessions::{self, At, Drain, Renew, Show, Watch};
 use super::tunnel::{self, Tunnel};
@@ -190,7 +190,7 @@ async fn inbound(command: Begin, json: bool) -> Result<ExitCode, Failure> {
     let gateway = common.channel.connect(&command.s2cs).await?;
     let ask = ask(uid.clone(), Role::Prod, common);
     let open = async { Ok(ask.open(&gateway, None).await?) };
-    let half = interruptible(open, async || undo(&gateway, &uid).await).await?;
+    let half = Interrupts::listen()?.guard(open, async || undo(&gateway, &uid).await).await?;
     show(&uid, Role::Prod, &command.s2cs, &half, "Listeners: ", json);
     Ok(ExitCode::SUCCESS)
 }
@@ -203,7 +203,7 @@ async fn outbound(command: Outbound, json: bool) -> Result<ExitCode, Failure> {
     let ask = ask(uid.clone(), Role::Cons, common);
     let targets: Vec<_> = command.targets.0.iter().map(ToString::to_string).collect();
     let open = async { Ok(ask.open(&gateway, Some(targets)).await?) };
-    let half = interruptible(open, async || undo(&gateway, &uid).await).await?;
+    let half = Interrupts::listen()?.guard(open, async || undo(&gateway, &uid).await).await?;
     show(&uid, Role::Cons, &command.s2cs, &half, "Listeners: ", json);
     Ok(ExitCode::SUCCESS)
 }
@@ -231,7 +231,7 @@ async fn prod_req(command: Begin, json: bool) -> Result<ExitCode, Failure> {
         }
         Ok(ask.start(&gateway, answer.listeners, answer.prod_listeners).await?)
     };
-    let half = interruptible(open, async || undo(&gateway, &uid).await).await?;
+    let half = Interrupts::listen()?.guard(open, async || undo(&gateway, &uid).await).await?;
     show(&uid, Role::Prod, &command.s2cs, &half, "", json);
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use scistream_proto::gateway::{CapabilitiesResponse, Event, Session};
 use serde_json::{Value, json};
 
-use super::gateway::{Channel, Failure, interrupted, print_json, uid};
+use super::gateway::{Channel, Failure, Interrupts, print_json, uid};
 use crate::session::Endpoint;
 
 /// Which gateway.
@@ -84,6 +84,7 @@ pub(super) async fn show(command: Show, json: bool) -> Result<ExitCode, Failure>
 pub(super) async fn watch(command: Watch, json: bool) -> Result<ExitCode, Failure> {
     let gateway = command.at.channel.connect(&command.at.s2cs).await?;
     let mut events = gateway.watch(command.after, command.id.as_deref().unwrap_or_default()).await?;
+    let mut interrupts = Interrupts::listen()?;
     loop {
         tokio::select! {
             event = gateway.next_event(&mut events) => {
@@ -96,7 +97,7 @@ pub(super) async fn watch(command: Watch, json: bool) -> Result<ExitCode, Failur
                     return Ok(ExitCode::SUCCESS);
                 }
             }
-            asked = interrupted() => return asked.map(|()| ExitCode::SUCCESS),
+            () = interrupts.next() => return Ok(ExitCode::SUCCESS),
         }
     }
 }

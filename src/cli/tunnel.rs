@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::gateway::{Channel, Failure, List, interrupted, interruptible, print_json};
+use super::gateway::{Channel, Failure, Interrupts, List, print_json};
 use super::mint::Mint;
 use crate::client::{Ask, Gateway, Half};
 use crate::session::{Endpoint, Host, Role, Uid};
@@ -65,8 +65,9 @@ pub(super) async fn run(command: Tunnel, json: bool) -> Result<ExitCode, Failure
         prod: Gateway::connect(&command.prod, &command.channel.security_with(command.prod_cert.as_deref())).await?,
         cons: Gateway::connect(&command.cons, &command.channel.security_with(command.cons_cert.as_deref())).await?,
     };
+    let mut interrupts = Interrupts::listen()?;
     let open = open(&command, &uid, &ends);
-    let (prod, cons) = interruptible(open, async || drop(release(&ends, &uid).await)).await?;
+    let (prod, cons) = interrupts.guard(open, async || drop(release(&ends, &uid).await)).await?;
     show(&command, &uid, &prod, &cons, json);
     if command.detach {
         return Ok(ExitCode::SUCCESS);
@@ -74,7 +75,7 @@ pub(super) async fn run(command: Tunnel, json: bool) -> Result<ExitCode, Failure
     if !json {
         say!("The tunnel stands. Ctrl-C releases it.");
     }
-    interrupted().await?;
+    interrupts.next().await;
     release(&ends, &uid).await?;
     if !json {
         say!("Released at both gateways.");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::refusal::Refusal;
-use super::session_task::SessionHandle;
+use super::refusal::{Code, Refusal};
+use super::session_task::{Order, SessionHandle};
 use crate::session::{ReleaseReason, Role, SessionId, UidDigest};
 
 /// HELLOs that may wait for their REQ at once.
@@ -31,13 +31,28 @@ struct Inner {
     early: HashMap<UidDigest, Vec<Early>>,
     ended: HashMap<UidDigest, Instant>,
     refused: HashMap<UidDigest, Instant>,
+    /// HELLOs that were refused before their REQ had made its session.
+    spoilt: HashMap<UidDigest, Spoilt>,
 }
+
+#[derive(Debug)]
+struct Spoilt {
+    when: Instant,
+    code: Code,
+    why: String,
+}
+
+/// A REQ and its HELLO come together: what was refused longer ago than this
+/// belongs to another attempt.
+const TOGETHER: Duration = Duration::from_secs(10);
 
 /// A session's place in the directory.
 #[derive(Debug)]
 enum Place {
     /// Taken; the session is being made.
     Claimed,
+    /// It is being made, and has been released already.
+    Doomed,
     Filled(SessionHandle),
 }
 
@@ -122,6 +137,7 @@ impl Directory {
         if inner.early.values().map(Vec::len).sum::<usize>() >= MOST_EARLY {
             return Err(Refusal::Full { what: "HELLOs that wait for their REQ", limit: MOST_EARLY });
         }
+        inner.spoilt.remove(&uid);
         let (tell, later) = oneshot::channel();
         inner.early.entry(uid).or_default().push(Early { role, tell });
         Ok(Found::Later(later))
@@ -137,19 +153,39 @@ impl Directory {
             .cloned()
     }
 
-    /// Every session of a UID; none if it ended a short while ago.
+    /// A HELLO of this UID was refused: a REQ that waits for it, or is about to, fails with it.
+    pub(super) fn spoil(&self, uid: UidDigest, role: Role, code: Code, why: String) {
+        if let Some(handle) = self.find_waiting(uid, role) {
+            return handle.send(Order::SpoiltHello { code, why });
+        }
+        let mut inner = self.lock();
+        inner.spoilt.retain(|_, spoilt| spoilt.when.elapsed() < TOGETHER);
+        if inner.spoilt.len() < MOST_REMEMBERED {
+            inner.spoilt.insert(uid, Spoilt { when: Instant::now(), code, why });
+        }
+    }
+
+    /// Every session of a UID, to be released; none if it ended a short while ago.
     pub(super) fn find_for_release(&self, uid: UidDigest) -> Result<Vec<SessionHandle>, Refusal> {
         let mut inner = self.lock();
         inner.early.remove(&uid);
-        let found: Vec<_> = [Role::Prod, Role::Cons]
-            .into_iter()
-            .filter_map(|role| inner.sessions.get(&SessionId { uid, role }).and_then(Place::handle))
-            .cloned()
-            .collect();
-        if found.is_empty() && !inner.ended.contains_key(&uid) {
+        let mut doomed = false;
+        for role in [Role::Prod, Role::Cons] {
+            if let Some(place @ Place::Claimed) = inner.sessions.get_mut(&SessionId { uid, role }) {
+                *place = Place::Doomed;
+                doomed = true;
+            }
+        }
+        let found = inner.of(uid);
+        if found.is_empty() && !doomed && !inner.ended.contains_key(&uid) {
             return Err(Refusal::Unknown { uid, role: None });
         }
         Ok(found)
+    }
+
+    /// Every session of a UID.
+    pub(super) fn find_all(&self, uid: UidDigest) -> Vec<SessionHandle> {
+        self.lock().of(uid)
     }
 
     /// The REQ of this UID was refused: its HELLO, if it comes, is not to wait.
@@ -186,6 +222,11 @@ impl Directory {
 }
 
 impl Inner {
+    fn of(&self, uid: UidDigest) -> Vec<SessionHandle> {
+        let both = [Role::Prod, Role::Cons].into_iter();
+        both.filter_map(|role| self.sessions.get(&SessionId { uid, role }).and_then(Place::handle)).cloned().collect()
+    }
+
     /// The HELLO that came before this session's REQ, the one that says its role first.
     fn take_early(&mut self, session: SessionId) -> Option<Early> {
         let waiting = self.early.get_mut(&session.uid)?;
@@ -203,7 +244,7 @@ impl Inner {
 impl Place {
     fn handle(&self) -> Option<&SessionHandle> {
         match self {
-            Self::Claimed => None,
+            Self::Claimed | Self::Doomed => None,
             Self::Filled(handle) => Some(handle),
         }
     }
@@ -218,9 +259,16 @@ impl Claim<'_> {
             // One that gives up at this very moment leaves the session waiting for the next.
             drop(early.tell.send(handle.clone()));
         }
-        if inner.closed {
+        if let Some(spoilt) = inner.spoilt.remove(&self.session.uid)
+            && spoilt.when.elapsed() < TOGETHER
+        {
+            handle.send(Order::SpoiltHello { code: spoilt.code, why: spoilt.why });
+        }
+        let doomed = matches!(inner.sessions.get(&self.session), Some(Place::Doomed));
+        if inner.closed || doomed {
             // Nobody waits for a session that came too late.
-            drop(handle.begin_end(ReleaseReason::Shutdown));
+            let why = if doomed { ReleaseReason::Asked } else { ReleaseReason::Shutdown };
+            drop(handle.begin_end(why));
         }
         inner.sessions.insert(self.session, Place::Filled(handle));
     }

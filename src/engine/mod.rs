@@ -241,9 +241,7 @@ impl Engine {
     /// A HELLO that could not even be read: a REQ that waits for it fails at once.
     pub fn spoil_hello(&self, uid: &Uid, role: Option<Role>, why: &Refusal) {
         let role = role.unwrap_or(Role::Prod);
-        if let Some(handle) = self.shared.directory.find_waiting(uid.digest(), role) {
-            handle.send(Order::SpoiltHello { code: why.code(), why: why.to_string() });
-        }
+        self.shared.directory.spoil(uid.digest(), role, why.code(), why.to_string());
     }
 
     /// A REQ that could not even be read: a HELLO that follows it shall not wait.
@@ -285,7 +283,7 @@ impl Engine {
     pub async fn renew(&self, uid: &Uid, lifetime: Option<Duration>) -> Result<Vec<SessionView>, Refusal> {
         let lifetime = self.shared.settings.lifetime(lifetime);
         let mut renewed = Vec::new();
-        for handle in self.shared.directory.find_for_release(uid.digest())? {
+        for handle in self.shared.directory.find_all(uid.digest()) {
             renewed.push(handle.ask(|answer| Order::Renew { lifetime, answer }).await?);
         }
         match renewed.is_empty() {

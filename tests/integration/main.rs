@@ -5,10 +5,15 @@
 //! is missing fails the test that needs it (`packaging/test` installs them all).
 
 mod applications;
+mod bad_input;
+mod command_line;
 mod controller_restart;
 mod deployed_client;
+mod deployed_faults;
 mod deployed_peer;
 mod eavesdroppers;
+mod golden;
 mod strangers;
 mod streams;
 mod support;
+mod wire;

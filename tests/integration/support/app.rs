@@ -36,9 +36,14 @@ pub struct App {
 }
 
 impl App {
-    /// Listens on 127.0.0.1, and does its side of [`exchange`] and [`echo`].
+    /// Listens on 127.0.0.1, and does its side of [`exchange`] and [`Echo`].
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    /// Listens on an address of the test's choice.
+    pub async fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (connections, bytes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let whole = Arc::new(AtomicUsize::new(0));
@@ -156,9 +161,14 @@ pub struct Echo(TcpStream);
 
 impl Echo {
     pub async fn connect(address: &str) -> Self {
-        let mut stream = TcpStream::connect(address).await.expect("the listener accepts");
-        stream.write_u8(ECHO).await.expect("write");
-        Self(stream)
+        let stream = TcpStream::connect(address).await.expect("the listener accepts");
+        Self::over(stream).await.expect("write")
+    }
+
+    /// Over a connection that stands already.
+    pub async fn over(mut stream: TcpStream) -> std::io::Result<Self> {
+        stream.write_u8(ECHO).await?;
+        Ok(Self(stream))
     }
 
     /// Sends a word and waits for it to come back.

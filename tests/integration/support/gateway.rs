@@ -20,41 +20,101 @@ pub const S2CS: &str = env!("CARGO_BIN_EXE_s2cs");
 pub const S2UC: &str = env!("CARGO_BIN_EXE_s2uc");
 pub const APPCTRL: &str = env!("CARGO_BIN_EXE_appctrl");
 
+/// A control server to come: what it is told, and what its folder holds when it starts.
+#[derive(Debug)]
+pub struct GatewayPlan {
+    flags: Vec<String>,
+    ports: Option<u16>,
+    folder: TempDir,
+}
+
+impl GatewayPlan {
+    /// As few ports as that for its listeners.
+    pub fn ports(mut self, number: u16) -> Self {
+        self.ports = Some(number);
+        self
+    }
+
+    /// A file in the site's folder, which is also where s2cs works.
+    pub fn file(self, name: &str, text: &str) -> Self {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("it is in the folder")).expect("a folder");
+        fs::write(&path, text).expect("written");
+        self
+    }
+
+    /// A backend of the site's: manifest and template of the built-in `like`, each changed.
+    pub fn backend(
+        self,
+        name: &str,
+        like: &str,
+        manifest: impl FnOnce(String) -> String,
+        template: impl FnOnce(String) -> String,
+    ) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let read = |path: PathBuf| fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let theirs = read(root.join("backends").join(like).join("backend.toml"));
+        let value = |key: &str| {
+            let line = theirs.lines().find_map(|line| line.strip_prefix(&format!("{key} = \"")));
+            line.and_then(|rest| rest.strip_suffix('"')).expect("the manifest has it").to_owned()
+        };
+        let file = value("template");
+        let ours = theirs
+            .replace(&format!("name = \"{}\"", value("name")), &format!("name = \"{name}\""))
+            .replace(&format!("template = \"{file}\""), &format!("template = \"{name}.tera\""));
+        let text = template(read(root.join("templates").join(file)));
+        self.file(&format!("backends/{name}/backend.toml"), &manifest(ours))
+            .file(&format!("templates/{name}.tera"), &text)
+    }
+
+    /// Makes the certificate and starts it.
+    pub async fn start(self) -> TestGateway {
+        let made = Command::new(S2CS)
+            .args(["cert", "--host", "localhost", "--ip", "127.0.0.1", "--ip", "::1"])
+            .current_dir(self.folder.path())
+            .stdout(Stdio::null())
+            .status()
+            .expect("s2cs runs");
+        assert!(made.success(), "s2cs cert failed");
+        let mut gateway = TestGateway {
+            child: None,
+            folder: self.folder,
+            block: PortBlock::claim(),
+            ports: self.ports,
+            flags: self.flags,
+            address: "localhost:1".parse().expect("an endpoint"),
+        };
+        gateway.run().await;
+        gateway
+    }
+}
+
 /// A running s2cs with its folder, certificate and ports. Ends, with all that it started, when dropped.
 #[derive(Debug)]
 pub struct TestGateway {
     child: Option<Child>,
     folder: TempDir,
     block: PortBlock,
+    ports: Option<u16>,
     flags: Vec<String>,
     address: Endpoint,
 }
 
 impl TestGateway {
+    /// What it is to be told; nothing runs yet.
+    pub fn plan(flags: &[&str]) -> GatewayPlan {
+        let folder = TempDir::with_prefix("s2cs-").expect("a folder");
+        GatewayPlan { flags: flags.iter().map(ToString::to_string).collect(), ports: None, folder }
+    }
+
     /// Starts s2cs with TLS, and with these flags besides.
     pub async fn start(flags: &[&str]) -> Self {
-        let folder = TempDir::with_prefix("s2cs-").expect("a folder");
-        let made = Command::new(S2CS)
-            .args(["cert", "--host", "localhost", "--ip", "127.0.0.1", "--ip", "::1"])
-            .current_dir(folder.path())
-            .stdout(Stdio::null())
-            .status()
-            .expect("s2cs runs");
-        assert!(made.success(), "s2cs cert failed");
-        let mut gateway = Self {
-            child: None,
-            folder,
-            block: PortBlock::claim(),
-            flags: flags.iter().map(ToString::to_string).collect(),
-            address: "localhost:1".parse().expect("an endpoint"),
-        };
-        gateway.run().await;
-        gateway
+        Self::plan(flags).start().await
     }
 
     /// Starts s2cs (again) with the same folder and ports.
     pub async fn run(&mut self) {
-        let range = self.block.range();
+        let range = self.port_range();
         let out = File::create(self.folder.path().join("out")).expect("a file");
         let err = File::options().create(true).append(true).open(self.log_file()).expect("a file");
         let child = Command::new(S2CS)
@@ -83,7 +143,9 @@ impl TestGateway {
             ready.is_some()
         })
         .await;
-        self.address = ready.expect("just seen").parse().expect("an address");
+        // Every address of this host is also this one.
+        let ready = ready.expect("just seen").replace("0.0.0.0:", "127.0.0.1:");
+        self.address = ready.parse().expect("an address");
     }
 
     /// Where its control server is.
@@ -112,7 +174,11 @@ impl TestGateway {
     }
 
     pub fn port_range(&self) -> RangeInclusive<u16> {
-        self.block.range()
+        let all = self.block.range();
+        match self.ports {
+            Some(number) => *all.start()..=*all.start() + number - 1,
+            None => all,
+        }
     }
 
     fn log_file(&self) -> PathBuf {
@@ -126,6 +192,11 @@ impl TestGateway {
     /// Its log.
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// How many REQs it has taken in so far, by its log.
+    pub fn reservations(&self) -> usize {
+        self.stderr().matches("reserved session=").count()
     }
 
     /// A client of it.

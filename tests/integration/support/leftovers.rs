@@ -1,6 +1,7 @@
 //! Looks at what a gateway has, or has left behind.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,12 @@ pub fn processes_in(folder: &Path) -> Vec<(i32, String)> {
 
 /// The TCP ports of a range on which anybody listens.
 pub fn listening(range: &RangeInclusive<u16>) -> Vec<u16> {
-    let mut ports: Vec<u16> = ["/proc/net/tcp", "/proc/net/tcp6"]
+    listening_addresses(range).into_iter().map(|address| address.port()).collect()
+}
+
+/// The addresses on which anybody listens on a port of a range, by port.
+pub fn listening_addresses(range: &RangeInclusive<u16>) -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .flat_map(|table| {
             fs::read_to_string(table).unwrap_or_default().lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
@@ -31,13 +37,26 @@ pub fn listening(range: &RangeInclusive<u16>) -> Vec<u16> {
             let mut fields = line.split_whitespace();
             let local = fields.nth(1)?;
             let state = fields.nth(1)?;
-            let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-            (state == "0A").then_some(port)
+            (state == "0A").then(|| kernel_address(local))?
         })
-        .filter(|port| range.contains(port))
+        .filter(|address| range.contains(&address.port()))
         .collect();
-    ports.sort_unstable();
-    ports
+    addresses.sort_unstable_by_key(|address| (address.port(), address.ip()));
+    addresses
+}
+
+/// `0100007F:1388`: each four bytes of the address are a number of this host's order.
+fn kernel_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.rsplit_once(':')?;
+    let mut bytes = Vec::new();
+    for at in (0..address.len()).step_by(8) {
+        bytes.extend(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    }
+    let ip = match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?),
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
 /// Every file under a folder.
@@ -53,5 +72,6 @@ pub fn files_under(folder: &Path) -> Vec<PathBuf> {
             }
         }
     }
+    files.sort();
     files
 }

@@ -2,11 +2,13 @@
 //! what is left behind.
 
 pub mod app;
+pub mod command;
 pub mod deployed_stunnel;
 pub mod gateway;
 pub mod leftovers;
 pub mod ports;
 pub mod program;
+pub mod raw;
 pub mod recorder;
 pub mod tls_client;
 pub mod tunnel;
@@ -14,6 +16,7 @@ pub mod wait;
 
 pub use app::{App, exchange};
 pub use gateway::TestGateway;
+pub use raw::Raw;
 pub use tunnel::Tunnel;
 pub use wait::eventually;
 

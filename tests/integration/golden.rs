@@ -1,0 +1,443 @@
+//! What the templates make of a plan: compared with golden files, and shown to the real programs.
+//!
+//! The golden files in `tests/golden` are rendered with made-up paths and
+//! addresses. After a wanted change they are written anew with
+//! `INSTA_UPDATE=always`; the difference is then for people to read.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File, Permissions};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use command_fds::{CommandFdExt, FdMapping};
+use proptest::prelude::*;
+use scistream::backend::{Address, Catalog, Circumstances, Folder, Manifest, Program, Programs, Sockets, Stage};
+use scistream::backend::{chain, render};
+use scistream::session::{ListenAddr, Plan, Protection, Role, Route, SessionId, TargetAddr, Uid};
+use tempfile::TempDir;
+
+use crate::support::gateway::S2CS;
+
+/// What may serve a session: a proxy, and the end of the tunnel for one without PSK.
+const DESIGNS: [(&str, &str); 6] = [
+    ("native", "native"),
+    ("stunnel", "native"),
+    ("haproxy", "native"),
+    ("haproxy", "stunnel"),
+    ("nginx", "native"),
+    ("nginx", "stunnel"),
+];
+const ROLES: [Role; 2] = [Role::Prod, Role::Cons];
+const PROTECTIONS: [Protection; 3] = [Protection::None, Protection::Integrity, Protection::Confidentiality];
+const UUID: &str = "6f9619ff-8b86-11d0-b42d-00cf4fc964ff";
+
+fn catalog() -> Catalog {
+    Catalog::load(None).expect("the built-in backends load")
+}
+
+fn session(role: Role) -> SessionId {
+    SessionId { uid: Uid::parse(UUID).expect("a UUID").digest(), role }
+}
+
+/// The stages of a design; none where it cannot give the protection.
+fn stages(catalog: &Catalog, design: (&str, &str), plan: &Plan, folder: &Path) -> Vec<Stage> {
+    let find = |name| catalog.get(name).expect("it is built in");
+    let (backend, terminator) = (find(design.0), find(design.1));
+    let end = if backend.speaks_psk() { &backend } else { &terminator };
+    if !end.abilities.psk.contains(&plan.protection) {
+        return vec![];
+    }
+    chain::design(&backend, &terminator, plan, folder)
+}
+
+fn text(catalog: &Catalog, stage: &Stage, program: &Program, folder: &Folder, plan: &Plan, root: bool) -> String {
+    let template = catalog.template(&stage.manifest).expect("it has one");
+    let circumstances = Circumstances { protection: plan.protection, connections: 4096, root };
+    render(&template, stage, program, folder, session(plan.role), circumstances).expect("it renders")
+}
+
+fn plan(role: Role, protection: Protection, routes: &[(SocketAddr, SocketAddr)]) -> Plan {
+    let route = |(listen, target): &(SocketAddr, SocketAddr)| Route {
+        listen: ListenAddr(*listen),
+        target: TargetAddr(*target),
+    };
+    Plan { role, protection, routes: routes.iter().map(route).collect() }
+}
+
+/// Addresses for documentation (RFC 5737, RFC 3849).
+fn made_up_routes(listeners: u16, v6: bool) -> Vec<(SocketAddr, SocketAddr)> {
+    let (listen, target) = if v6 { ("2001:db8:1::10", "2001:db8:2::9") } else { ("192.0.2.10", "198.51.100.9") };
+    let address = |ip: &str, port| SocketAddr::new(ip.parse().expect("an address"), port);
+    (0..listeners).map(|i| (address(listen, 5100 + i), address(target, 5300 + i))).collect()
+}
+
+fn made_up_program(manifest: &Manifest) -> Program {
+    let files = manifest.files.iter().map(|needed| (needed.name.clone(), needed.paths[0].clone())).collect();
+    Program { path: Path::new("/usr/sbin").join(&manifest.program), version: "1.2.3".into(), files }
+}
+
+/// One file for each template in each neighbourhood and role; in it, a section
+/// for each protection that changes the text, and for each shape of a session.
+#[test]
+fn every_configuration_is_what_it_was() {
+    let catalog = catalog();
+    let folder = Folder { path: "/run/scistream/sessions/0123456789ab".into() };
+    let mut files: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for design in DESIGNS {
+        for role in ROLES {
+            for (listeners, v6) in [(1, false), (1, true), (3, false), (3, true)] {
+                for protection in PROTECTIONS {
+                    let plan = plan(role, protection, &made_up_routes(listeners, v6));
+                    let stages = stages(&catalog, design, &plan, &folder.path);
+                    for stage in &stages {
+                        let me = &stage.manifest.name;
+                        let other = stages.iter().map(|stage| &stage.manifest.name).find(|name| *name != me);
+                        let place = other.map_or("alone".into(), |other| format!("with-{other}"));
+                        let program = made_up_program(&stage.manifest);
+                        let text = text(&catalog, stage, &program, &folder, &plan, false);
+                        let family = if v6 { "IPv6" } else { "IPv4" };
+                        let heading = format!("{listeners} over {family}, floor {protection}");
+                        let file = format!("{me}-{place}-{}", role.as_str().to_lowercase());
+                        files.entry(file).or_default().push((heading, text));
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(files.len(), 20);
+    for (name, sections) in files {
+        insta::with_settings!({
+            snapshot_path => "../golden",
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, {
+            insta::assert_snapshot!(name, in_sections(&sections));
+        });
+    }
+}
+
+/// Sections one after the other; those with the same text have one together.
+fn in_sections(sections: &[(String, String)]) -> String {
+    let mut merged: Vec<(Vec<&str>, &str)> = Vec::new();
+    for (heading, text) in sections {
+        match merged.iter_mut().find(|(_, other)| other == text) {
+            Some((headings, _)) => headings.push(heading),
+            None => merged.push((vec![heading], text)),
+        }
+    }
+    merged.iter().fold(String::new(), |mut all, (headings, text)| {
+        writeln!(all, "===== {}\n{text}", headings.join("; ")).expect("writing to a String cannot fail");
+        all
+    })
+}
+
+#[test]
+fn a_program_that_starts_as_root_stays_root_where_it_must_reach_the_folder() {
+    let catalog = catalog();
+    let folder = Folder { path: "/run/x".into() };
+    let plan = plan(Role::Prod, Protection::Confidentiality, &made_up_routes(1, false));
+    let stages = stages(&catalog, ("nginx", "native"), &plan, &folder.path);
+    let nginx = stages.iter().find(|stage| stage.manifest.name == "nginx").expect("a stage");
+    let program = made_up_program(&nginx.manifest);
+    assert!(text(&catalog, nginx, &program, &folder, &plan, true).contains("\nuser root;\n"));
+    assert!(!text(&catalog, nginx, &program, &folder, &plan, false).contains("user root"));
+}
+
+/// A session's folder and sockets without a session.
+struct Stand {
+    folder: TempDir,
+    sockets: BTreeMap<String, OwnedFd>,
+}
+
+impl Stand {
+    /// A folder with a key.
+    fn new() -> Self {
+        let folder = TempDir::with_prefix("golden-").expect("a folder");
+        let key = folder.path().join("psk");
+        fs::write(&key, format!("client1:{}\n", UUID.replace('-', ""))).expect("written");
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("our file");
+        Self { folder, sockets: BTreeMap::new() }
+    }
+
+    fn folder(&self) -> Folder {
+        Folder { path: self.folder.path().to_owned() }
+    }
+
+    /// Takes ports of the system's choice; each goes to its target.
+    fn routes(&mut self, ips: &[IpAddr], targets: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
+        let mut take = |(ip, target): (&IpAddr, &SocketAddr)| {
+            let listener = TcpListener::bind((*ip, 0)).expect("a port");
+            let address = listener.local_addr().expect("bound");
+            self.sockets.insert(address.to_string(), listener.into());
+            (address, *target)
+        };
+        ips.iter().zip(targets).map(&mut take).collect()
+    }
+
+    /// Copies of the sockets that a stage accepts on.
+    fn inherited(&mut self, stage: &Stage) -> Vec<OwnedFd> {
+        let copy = |hop: &scistream::backend::Hop| {
+            if let Address::Unix(path) = &hop.accept {
+                let make = || UnixListener::bind(path).expect("a socket").into();
+                self.sockets.entry(path.display().to_string()).or_insert_with(make);
+            }
+            self.sockets[&hop.accept.to_string()].try_clone().expect("a descriptor")
+        };
+        stage.hops.iter().map(copy).collect()
+    }
+
+    /// Whether the real program takes this text.
+    fn accepts(&mut self, stage: &Stage, program: &Program, text: &str) -> Result<(), String> {
+        let config = self.folder().config_file(stage);
+        fs::write(&config, text).expect("written");
+        let fill = |argv: &[String]| -> Vec<String> {
+            let (config, folder) = (config.display().to_string(), self.folder.path().display().to_string());
+            argv.iter().map(|word| word.replace("{config}", &config).replace("{folder}", &folder)).collect()
+        };
+        let argv = match &stage.manifest.check {
+            Some(check) => fill(&check.argv),
+            None => fill(&stage.manifest.start.argv),
+        };
+        // As in a session: by way of the command that becomes the program.
+        let mut command = Command::new(S2CS);
+        command.args(["launch", "--"]).arg(&program.path).args(argv).current_dir(self.folder.path());
+        let inherited = self.inherited(stage);
+        match stage.manifest.sockets {
+            Sockets::Systemd => {
+                command.env("LISTEN_FDS", inherited.len().to_string());
+            }
+            Sockets::Nginx => {
+                command.env("NGINX", (3..).take(inherited.len()).map(|fd: usize| format!("{fd};")).collect::<String>());
+            }
+            Sockets::Config => {}
+        }
+        let mapping = |(parent_fd, child_fd)| FdMapping { parent_fd, child_fd };
+        command.fd_mappings(inherited.into_iter().zip(3..).map(mapping).collect()).expect("descriptors");
+        let log = self.folder.path().join("said");
+        let out = File::create(&log).expect("a file");
+        let err = out.try_clone().expect("a descriptor");
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().expect("it starts");
+        let mut child = Ended(child);
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        if stage.manifest.check.is_some() {
+            let status = child.0.wait().expect("our child");
+            return if status.success() { Ok(()) } else { Err(format!("{status}: {}", said())) };
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !said().lines().any(|line| stage.manifest.start.ready.is_match(line)) {
+            if let Some(status) = child.0.try_wait().expect("our child") {
+                return Err(format!("{status}: {}", said()));
+            }
+            assert!(Instant::now() < deadline, "it says neither yes nor no: {}", said());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+}
+
+/// A child that ends with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The program of a manifest as it is installed; our own is beside s2cs.
+fn installed(programs: &Programs, manifest: &Manifest) -> Program {
+    let mut manifest = manifest.clone();
+    if manifest.program == "s2ds" {
+        manifest.program = Path::new(S2CS).with_file_name("s2ds").display().to_string();
+    }
+    programs.find(&manifest).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn am_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn accepted_by_the_program(design: (&str, &str)) {
+    let (catalog, programs) = (catalog(), Programs::default());
+    let v4 = ["127.0.0.1".parse().expect("an address"); 3];
+    let v6 = ["::1".parse().expect("an address"); 3];
+    let mut seen = 0;
+    for role in ROLES {
+        for protection in PROTECTIONS {
+            for (ips, far) in [(&v4[..1], false), (&v6[..1], true), (&v4[..], false), (&v6[..], true)] {
+                let mut stand = Stand::new();
+                let targets: Vec<_> = made_up_routes(3, far).into_iter().map(|(_, target)| target).collect();
+                let plan = plan(role, protection, &stand.routes(ips, &targets));
+                let folder = stand.folder();
+                for stage in stages(&catalog, design, &plan, &folder.path) {
+                    let program = installed(&programs, &stage.manifest);
+                    let text = text(&catalog, &stage, &program, &folder, &plan, am_root());
+                    let outcome = stand.accepts(&stage, &program, &text);
+                    assert!(outcome.is_ok(), "{} as {role}, {protection}:\n{outcome:?}\n{text}", stage.manifest.name);
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen >= 16, "{seen}");
+}
+
+macro_rules! accepted {
+    ($($name:ident: $design:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                accepted_by_the_program($design);
+            }
+        )*
+    };
+}
+
+accepted! {
+    s2ds_takes_every_configuration: DESIGNS[0];
+    stunnel_takes_every_configuration: DESIGNS[1];
+    haproxy_and_s2ds_take_every_configuration: DESIGNS[2];
+    haproxy_and_stunnel_take_every_configuration: DESIGNS[3];
+    nginx_and_s2ds_take_every_configuration: DESIGNS[4];
+    nginx_and_stunnel_take_every_configuration: DESIGNS[5];
+}
+
+/// So that a yes of the programs means something.
+#[test]
+fn each_program_refuses_a_spoilt_configuration() {
+    let (catalog, programs) = (catalog(), Programs::default());
+    for manifest in catalog.all() {
+        let mut stand = Stand::new();
+        let routes = stand.routes(&["127.0.0.1".parse().expect("an address")], &["192.0.2.1:1".parse().expect("one")]);
+        let plan = plan(Role::Prod, Protection::Confidentiality, &routes);
+        let folder = stand.folder();
+        let stages = stages(&catalog, (&manifest.name, "native"), &plan, &folder.path);
+        let stage = stages.iter().find(|stage| stage.manifest.name == manifest.name).expect("a stage");
+        let program = installed(&programs, manifest);
+        let good = text(&catalog, stage, &program, &folder, &plan, am_root());
+        assert_eq!(stand.accepts(stage, &program, &good), Ok(()));
+        let refused = stand.accepts(stage, &program, &format!("bogus_word = 1\n{good}"));
+        assert!(refused.as_ref().is_err_and(|said| said.contains("bogus_word")), "{}: {refused:?}", manifest.name);
+    }
+}
+
+/// Where connections come in and where they go, read back line by line.
+fn read_back(backend: &str, text: &str) -> (Vec<String>, Vec<String>) {
+    let values = |key: &str| -> Vec<String> {
+        let lines = text.lines().map(str::trim);
+        lines.filter_map(|line| line.strip_prefix(key)).map(|rest| rest.trim_matches(['"', ';']).to_owned()).collect()
+    };
+    let first_words = |key: &str| -> Vec<String> {
+        let first = |value: &String| value.split([' ', ';']).next().unwrap_or_default().to_owned();
+        values(key).iter().map(first).collect()
+    };
+    match backend {
+        "native" => (values("accept = "), values("target = ")),
+        "stunnel" => (values("accept = "), values("connect = ")),
+        "haproxy" => (first_words("bind "), first_words("server target ")),
+        "nginx" => (first_words("listen "), first_words("proxy_pass ")),
+        other => panic!("nobody has said how to read {other}"),
+    }
+}
+
+/// How each program writes an address.
+fn written(backend: &str, index: usize, address: &Address, accept: bool) -> String {
+    match (backend, address) {
+        // The socket is inherited, so its number is all there is.
+        ("haproxy", _) if accept => format!("fd@{}", 3 + index),
+        ("haproxy", Address::Unix(path)) => format!("unix@{}", path.display()),
+        ("nginx", Address::Unix(path)) => format!("unix:{}", path.display()),
+        ("stunnel", Address::Unix(_)) if accept => format!("/proc/self/fd/{}", 3 + index),
+        ("stunnel", Address::Tcp(tcp)) => format!("{}:{}", tcp.ip(), tcp.port()),
+        _ => address.to_string(),
+    }
+}
+
+fn assert_says_what_was_asked(stage: &Stage, text: &str) {
+    let name = stage.manifest.name.as_str();
+    let asked = |accept: bool| -> Vec<String> {
+        let address = |(index, hop): (usize, &scistream::backend::Hop)| {
+            written(name, index, if accept { &hop.accept } else { &hop.target }, accept)
+        };
+        stage.hops.iter().enumerate().map(address).collect()
+    };
+    assert_eq!(read_back(name, text), (asked(true), asked(false)), "{name}:\n{text}");
+}
+
+fn any_ip() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
+}
+
+/// An address of this host, of which there are many.
+fn local_ip() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        (any::<u8>(), any::<u8>(), 1..255_u8).prop_map(|(b, c, d)| IpAddr::from([127, b, c, d])),
+        Just(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
+    ]
+}
+
+fn any_address() -> impl Strategy<Value = SocketAddr> {
+    (any_ip(), 1..=u16::MAX).prop_map(|(ip, port)| SocketAddr::new(ip, port))
+}
+
+fn any_role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Prod), Just(Role::Cons)]
+}
+
+fn any_protection() -> impl Strategy<Value = Protection> {
+    (0..PROTECTIONS.len()).prop_map(|index| PROTECTIONS[index])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_plan_is_written_with_its_addresses_and_no_others(
+        role in any_role(),
+        protection in any_protection(),
+        routes in proptest::collection::vec((any_address(), any_address()), 1..=6),
+    ) {
+        let catalog = catalog();
+        let folder = Folder { path: "/run/scistream/sessions/0123456789ab".into() };
+        let plan = plan(role, protection, &routes);
+        for design in DESIGNS {
+            for stage in stages(&catalog, design, &plan, &folder.path) {
+                let program = made_up_program(&stage.manifest);
+                let text = text(&catalog, &stage, &program, &folder, &plan, false);
+                assert_says_what_was_asked(&stage, &text);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_plan_is_taken_by_the_programs(
+        role in any_role(),
+        protection in any_protection(),
+        ends in proptest::collection::vec((local_ip(), any_address()), 1..=6),
+    ) {
+        let (catalog, programs) = (catalog(), Programs::default());
+        let (ips, targets): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+        for design in [("haproxy", "native"), ("nginx", "native")] {
+            let mut stand = Stand::new();
+            let plan = plan(role, protection, &stand.routes(&ips, &targets));
+            let folder = stand.folder();
+            for stage in stages(&catalog, design, &plan, &folder.path) {
+                let program = installed(&programs, &stage.manifest);
+                let text = text(&catalog, &stage, &program, &folder, &plan, am_root());
+                assert_says_what_was_asked(&stage, &text);
+                prop_assert_eq!(stand.accepts(&stage, &program, &text), Ok(()), "{}", text);
+            }
+        }
+    }
+}
