@@ -7,6 +7,7 @@
 mod applications;
 mod bad_input;
 mod command_line;
+mod control_channel;
 mod controller_restart;
 mod deployed_client;
 mod deployed_faults;

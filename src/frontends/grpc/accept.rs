@@ -1,21 +1,22 @@
 //! Accepts control connections: TLS handshakes with a deadline and a cap.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use openssl::ssl::{Ssl, SslAcceptor};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
 
-/// Handshakes that may be under way at once; more wait in the backlog.
+/// Handshakes that may be under way at once.
 const MOST_HANDSHAKES: usize = 256;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// What is waited when the system has no descriptors left.
@@ -31,14 +32,17 @@ pub(super) struct ControlStream {
 }
 
 /// Accepts until the receiver of the streams goes.
+///
+/// Who is honest finishes a handshake in milliseconds. So when too many are under
+/// way, the oldest ones make room, and whoever holds connections open without
+/// finishing keeps nobody else out.
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<SslAcceptor>,
     ready: mpsc::Sender<io::Result<ControlStream>>,
 ) {
-    let slots = Arc::new(Semaphore::new(MOST_HANDSHAKES));
+    let mut under_way: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
         let (stream, peer) = tokio::select! {
             () = ready.closed() => return,
             accepted = listener.accept() => match accepted {
@@ -50,18 +54,23 @@ pub(super) async fn accept(
                 }
             },
         };
+        under_way.retain(|handshake| !handshake.is_finished());
+        if under_way.len() >= MOST_HANDSHAKES
+            && let Some(oldest) = under_way.pop_front()
+        {
+            oldest.abort();
+        }
         let (tls, ready) = (tls.clone(), ready.clone());
         // Ends by its deadline at the latest.
-        tokio::spawn(async move {
-            let shaken = timeout(HANDSHAKE_DEADLINE, handshake(stream, tls)).await;
-            drop(slot);
-            match shaken {
+        let handshake = tokio::spawn(async move {
+            match timeout(HANDSHAKE_DEADLINE, handshake(stream, tls)).await {
                 // The receiver goes only when the server stops.
                 Ok(Ok(io)) => drop(ready.send(Ok(ControlStream { io, peer })).await),
                 Ok(Err(e)) => tracing::info!(%peer, "a control connection failed its handshake: {e}"),
                 Err(_) => tracing::info!(%peer, "a control connection did not finish its handshake in time"),
             }
         });
+        under_way.push_back(handshake.abort_handle());
     }
 }
 
