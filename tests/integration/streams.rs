@@ -2,6 +2,7 @@
 //! listeners, and nothing left.
 
 use crate::support::app::{Echo, First};
+use crate::support::leftovers::files_under;
 use crate::support::{App, TestGateway, Tunnel, eventually, exchange};
 
 /// Listeners of one session.
@@ -118,5 +119,25 @@ async fn an_update_moves_new_connections_and_keeps_open_ones() {
         tunnel.release(&prod, &cons).await;
         prod.assert_nothing_left();
         cons.assert_nothing_left();
+    }
+}
+
+/// The proxy behind a terminator is told who connected to the gateway, and logs it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chained_proxy_logs_the_real_source() {
+    let source = regex::Regex::new(r"(?m)127\.0\.0\.1:\d+ .*up=\d{7} ").expect("a pattern");
+    for backend in ["haproxy", "nginx"] {
+        for terminator in ["native", "stunnel"] {
+            let app = App::start().await;
+            let prod = TestGateway::start(&["--backend", backend, "--terminator", terminator]).await;
+            let cons = TestGateway::start(&[]).await;
+            let tunnel = Tunnel::open(&prod, &cons, &app.endpoint(), 1).await;
+            exchange(&tunnel.cons.listeners[0], First::Consumer).await;
+            let log =
+                files_under(&prod.sessions_dir()).into_iter().find(|path| path.ends_with(format!("{backend}.log")));
+            let log = log.expect("the proxy has a log");
+            let what = format!("{backend} behind {terminator} logs a source and the bytes");
+            eventually(&what, || source.is_match(&std::fs::read_to_string(&log).unwrap_or_default())).await;
+        }
     }
 }
