@@ -125,6 +125,16 @@ impl Gateway {
         self.answered("look at the session", self.sessions.clone().get(request).await)
     }
 
+    /// What goes through the connections of one session, or of all (an empty id).
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn flows(&self, id: &str) -> Result<Vec<gateway::SessionFlows>, ClientError> {
+        let request = self.prepared(gateway::FlowsRequest { id: id.into() }, CALL_DEADLINE);
+        let answer = self.answered("ask what goes through", self.sessions.clone().flows(request).await)?;
+        Ok(answer.sessions)
+    }
+
     /// Events after a sequence number (0: those to come), of one session or of all.
     ///
     /// # Errors

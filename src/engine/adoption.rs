@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::Shared;
 use crate::causes::causes;
+use crate::flows::{Books, BooksFile};
 use crate::ports::PortLease;
 use crate::secrets;
 use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
@@ -24,6 +25,8 @@ pub(super) struct Adoption {
     pub(super) was_changing: bool,
     pub(super) created: SystemTime,
     pub(super) expires: Option<SystemTime>,
+    /// What went through it.
+    pub(super) books: Books,
 }
 
 /// A folder that holds no session to go on with.
@@ -40,7 +43,11 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared) -> Result<Adopt
             let was_changing = record.changing;
             let (created, expires) = (at(record.created_ms), record.expires_ms.map(at));
             let machine = machine(session.role, record);
-            Ok(Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires })
+            let books = BooksFile::read(&folder.places().path).unwrap_or_else(|e| {
+                tracing::error!(%session, "what went through it is lost: its books cannot be used: {e}");
+                Books::default()
+            });
+            Ok(Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires, books })
         }
         Err(why) => Err(Unusable { folder, why }),
     }

@@ -28,6 +28,7 @@ pub use feed::{SessionEvent, SessionView, Subscription};
 pub use refusal::{Code, Refusal};
 use session_task::{Announcement, Order, SessionHandle, SessionParts};
 
+use crate::flows::{Ledger, Meter};
 use crate::policy::TargetPolicy;
 use crate::ports::{PortLease, Ports};
 use crate::session::{Endpoint, ListenAddr, Protection, ReleaseReason, Role, SessionId, TargetAddr, Uid};
@@ -140,15 +141,16 @@ struct Shared {
     ports: Ports,
     directory: Directory,
     feed: Feed,
+    meter: Meter,
 }
 
 impl Engine {
-    /// An engine without sessions.
+    /// An engine without sessions, in the runtime of the caller.
     #[must_use]
     pub fn new(settings: Settings, site: Site, state: StateFolder, ports: Ports) -> Self {
         let directory = Directory::new(settings.max_sessions);
-        let feed = Feed::new();
-        Self { shared: Arc::new(Shared { settings, site: Arc::new(site), state, ports, directory, feed }) }
+        let (feed, meter) = (Feed::new(), Meter::start());
+        Self { shared: Arc::new(Shared { settings, site: Arc::new(site), state, ports, directory, feed, meter }) }
     }
 
     /// REQ: holds listeners, and answers once the application has said HELLO.
@@ -296,6 +298,15 @@ impl Engine {
         let mut views: Vec<_> = self.shared.directory.all().iter().map(SessionHandle::view).collect();
         views.sort_by_key(|view| (view.created, view.session));
         (views, last)
+    }
+
+    /// All sessions, each with its ledger.
+    #[must_use]
+    pub fn flows(&self) -> Vec<(SessionView, Arc<Ledger>)> {
+        let mut flows: Vec<_> =
+            self.shared.directory.all().iter().map(|handle| (handle.view(), handle.ledger())).collect();
+        flows.sort_by_key(|(view, _)| (view.created, view.session));
+        flows
     }
 
     /// Events after a sequence number (0: only those to come). `None` when some

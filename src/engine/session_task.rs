@@ -14,6 +14,7 @@ use super::adoption::{self, Adoption};
 use super::feed::SessionView;
 use super::refusal::{Code, Refusal};
 use super::{Announced, Reserved, Serving, Shared};
+use crate::flows::{Books, BooksFile, Gauge, Ledger};
 use crate::ports::PortLease;
 use crate::session::{
     Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
@@ -66,6 +67,7 @@ pub struct SessionHandle {
     orders: mpsc::UnboundedSender<Order>,
     awaits_hello: Arc<AtomicBool>,
     view: watch::Receiver<SessionView>,
+    ledger: watch::Receiver<Arc<Ledger>>,
 }
 
 impl SessionHandle {
@@ -75,7 +77,12 @@ impl SessionHandle {
 
     /// The session as it stands.
     pub(super) fn view(&self) -> SessionView {
-        self.view.borrow().clone()
+        SessionView { traffic: self.ledger.borrow().traffic(), ..self.view.borrow().clone() }
+    }
+
+    /// What goes through it, as it was last looked at.
+    pub(super) fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger.borrow())
     }
 
     pub(super) fn send(&self, order: Order) {
@@ -133,6 +140,10 @@ struct Task {
     settle: Option<oneshot::Sender<()>>,
     /// What the journal says.
     journal: Option<Record>,
+    gauge: Gauge,
+    /// What is on disk of what it measured, and when to look at that again.
+    books: BooksFile,
+    books_due: Instant,
     refused: Option<ServeError>,
     hello_deadline: Instant,
     created: SystemTime,
@@ -152,6 +163,8 @@ struct Term {
 /// The end of a session is announced this long before it comes, or a tenth of
 /// its lifetime if that is less.
 const WARNING: Duration = Duration::from_secs(60);
+/// How often what went through a session is written down.
+const BOOKS_PERIOD: Duration = Duration::from_secs(10);
 /// As good as never, and yet a date that clocks can show.
 const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -182,7 +195,7 @@ impl Term {
 /// Starts a session's task. It ends, and leaves nothing, when the session ends.
 pub(super) fn open(parts: SessionParts) -> SessionHandle {
     let SessionParts { session, leases, folder, answer, lifetime, shared } = parts;
-    let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, shared);
+    let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, Books::default(), shared);
     task.awaits_hello.store(true, Ordering::Release);
     task.waiting_reserve = Some(answer);
     task.term = Term::lasting(lifetime);
@@ -194,8 +207,8 @@ pub(super) fn open(parts: SessionParts) -> SessionHandle {
 /// Starts the task of a session of an earlier run. The future resolves once its
 /// data path serves, or has been tried.
 pub(super) fn resume(found: Adoption, shared: Arc<Shared>) -> (SessionHandle, impl Future<Output = ()> + use<>) {
-    let Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires } = found;
-    let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, shared);
+    let Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires, books } = found;
+    let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
     task.announced_targets = announced_targets;
     task.created = created;
     task.term = Term::lasting(expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default()));
@@ -223,6 +236,7 @@ impl Task {
         machine: Machine,
         leases: Vec<PortLease>,
         folder: SessionFolder,
+        books: Books,
         shared: Arc<Shared>,
     ) -> (Self, SessionHandle, mpsc::UnboundedReceiver<Order>) {
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -240,9 +254,12 @@ impl Task {
             revision: machine.revision,
             created,
             expires: None,
+            traffic: None,
         };
+        let gauge = shared.meter.gauge(listeners.iter().map(|l| l.0).collect(), Ledger::resume(books.clone()));
         let (view, seen) = watch::channel(view);
-        let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen };
+        let ledger = gauge.ledger();
+        let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen, ledger };
         let task = Self {
             session,
             hello_deadline: Instant::now() + shared.settings.hello_timeout,
@@ -260,6 +277,9 @@ impl Task {
             waiting_update: None,
             settle: None,
             journal: None,
+            gauge,
+            books: books.into(),
+            books_due: Instant::now() + BOOKS_PERIOD,
             refused: None,
             created,
             term: Term::default(),
@@ -281,6 +301,7 @@ impl Task {
             revision: self.machine.revision,
             created: self.created,
             expires: self.term.expires(),
+            traffic: self.gauge.ledger().borrow().traffic(),
         };
         tracing::info!(session = %self.session, state = %view.state, "{what}");
         self.view.send_replace(view.clone());
@@ -297,6 +318,7 @@ impl Task {
                 () = abandoned(self.waiting_reserve.as_mut()) => {
                     self.step(Event::Release(ReleaseReason::Abandoned)).await;
                 }
+                () = sleep_until(self.books_due) => self.write_books().await,
                 () = sleep_until(self.hello_deadline), if reserved => {
                     self.step(Event::Release(ReleaseReason::NoHello)).await;
                 }
@@ -364,6 +386,7 @@ impl Task {
             }
         }
         self.listeners = self.leases.iter().map(PortLease::address).collect();
+        self.gauge.move_to(self.listeners.iter().map(|listener| listener.0).collect());
     }
 
     async fn retarget(&mut self, targets: Vec<TargetAddr>, answer: Answer<Serving>) {
@@ -439,6 +462,21 @@ impl Task {
         Ok(())
     }
 
+    /// Writes down what went through, from where a later run goes on.
+    async fn write_books(&mut self) {
+        self.books_due = Instant::now() + BOOKS_PERIOD;
+        let books = BooksFile::from(self.gauge.ledger().borrow().books());
+        if books == self.books {
+            return;
+        }
+        let (path, copy) = (self.folder.places().path.clone(), books.clone());
+        let written = tokio::task::spawn_blocking(move || copy.write(&path)).await.map_err(std::io::Error::other);
+        match written.and_then(|written| written) {
+            Ok(()) => self.books = books,
+            Err(e) => tracing::error!(session = %self.session, "cannot write down what went through: {e}"),
+        }
+    }
+
     /// What cannot be written down is not begun. What has happened already has happened.
     fn refuse_for_want_of_a_journal(&mut self, before: Machine, source: std::io::Error) {
         tracing::error!(session = %self.session, "cannot write the journal: {source}");
@@ -509,7 +547,10 @@ impl Task {
         }
         self.answer_update(Err(Refusal::Ended { session, why }));
         if let Some(path) = self.data_path.take() {
+            // Where the kernel does not tell the last counters of connections, these are.
+            self.gauge.look().await;
             path.stop().await;
+            self.gauge.look().await;
         }
         self.leases.clear();
         if let Err(e) = self.folder.remove() {
