@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use super::gateway::{Channel, Failure, List, finish, interruptible, print_json, uid};
 use super::mint::Mint;
 use super::sessions::{self, At, Drain, Renew, Show, Watch};
+use super::top::{self, Top};
 use super::tunnel::{self, Tunnel};
 use crate::client::{Ask, Gateway, Half};
 use crate::session::{Endpoint, Host, Role, Uid};
@@ -51,6 +52,8 @@ enum Command {
     List(At),
     /// Show one session of a gateway
     Show(Show),
+    /// Show what goes through a gateway's sessions, live
+    Top(Top),
     /// Print what happens to a gateway's sessions, as it happens
     Watch(Watch),
     /// Give the sessions of a UID a new lifetime, counted from now
@@ -161,6 +164,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Release(command) => release(command, json).await,
         Command::List(command) => sessions::list(command, json).await,
         Command::Show(command) => sessions::show(command, json).await,
+        Command::Top(command) => top::top(command, json).await,
         Command::Watch(command) => sessions::watch(command, json).await,
         Command::Renew(command) => sessions::renew(command, json).await,
         Command::Status(command) => sessions::status(command, json).await,
