@@ -77,6 +77,9 @@ struct Common {
     /// Seconds after which the session ends unless it is renewed [default: as long as the gateway allows]
     #[arg(long, value_name = "SECONDS")]
     lifetime: Option<u64>,
+    /// Seconds without a byte after which the session ends [default: as long as the gateway allows]
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<u64>,
     /// Where the application is
     #[arg(long, default_value = "localhost", value_name = "HOST")]
     remote_ip: Host,
@@ -231,8 +234,15 @@ async fn outbound(command: Outbound, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
-    let lifetime = common.lifetime.map(Duration::from_secs);
-    Ask { uid, role, connections: common.num_conn.get(), rate: common.rate, lifetime, announced: common.endpoints() }
+    Ask {
+        uid,
+        role,
+        connections: common.num_conn.get(),
+        rate: common.rate,
+        lifetime: common.lifetime.map(Duration::from_secs),
+        idle: common.idle.map(Duration::from_secs),
+        announced: common.endpoints(),
+    }
 }
 
 async fn prod_req(command: ProdReq, json: bool) -> Result<ExitCode, Failure> {

@@ -68,6 +68,7 @@ impl Gateway {
             num_conn: ask.connections.into(),
             rate: ask.rate,
             lifetime_seconds: ask.lifetime.map_or(0, |lifetime| lifetime.as_secs()),
+            idle_seconds: ask.idle.map_or(0, |idle| idle.as_secs()),
         };
         let request = self.prepared(message, RENDEZVOUS_DEADLINE);
         self.answered("request a session", self.client.clone().req(request).await)

@@ -52,15 +52,26 @@ pub struct Settings {
     pub max_sessions: usize,
     /// The longest lifetime of a session; `None`: unlimited.
     pub max_lifetime: Option<Duration>,
+    /// How long a session may stand without a byte; `None`: unlimited.
+    pub max_idle: Option<Duration>,
 }
 
 impl Settings {
     /// What a session gets that asks for this lifetime.
     fn lifetime(&self, asked: Option<Duration>) -> Option<Duration> {
-        match (asked, self.max_lifetime) {
-            (Some(asked), Some(most)) => Some(asked.min(most)),
-            (asked, most) => asked.or(most),
-        }
+        shorter(asked, self.max_lifetime)
+    }
+
+    /// What a session gets that asks to be released after this time without a byte.
+    fn idle(&self, asked: Option<Duration>) -> Option<Duration> {
+        shorter(asked, self.max_idle)
+    }
+}
+
+fn shorter(asked: Option<Duration>, most: Option<Duration>) -> Option<Duration> {
+    match (asked, most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
     }
 }
 
@@ -75,6 +86,8 @@ pub struct Reserve {
     pub connections: NonZeroU16,
     /// How long it is to last; `None`: as long as the gateway allows.
     pub lifetime: Option<Duration>,
+    /// How long it may stand without a byte; `None`: as long as the gateway allows.
+    pub idle: Option<Duration>,
 }
 
 /// HELLO, checked.
@@ -168,7 +181,7 @@ impl Engine {
     }
 
     async fn open_session(&self, command: Reserve) -> Result<oneshot::Receiver<Result<Reserved, Refusal>>, Refusal> {
-        let Reserve { uid, role, connections, lifetime } = command;
+        let Reserve { uid, role, connections, lifetime, idle } = command;
         let session = SessionId { uid: uid.digest(), role };
         let site = Arc::clone(&self.shared.site);
         tokio::task::spawn_blocking(move || site.find_programs())
@@ -181,8 +194,10 @@ impl Engine {
         crate::secrets::write_key_file(&folder.places().key_file(), &uid)
             .map_err(|source| Refusal::Internal { doing: "write the session's key", source })?;
         let (answer, answered) = oneshot::channel();
-        let lifetime = self.shared.settings.lifetime(lifetime);
-        let parts = SessionParts { session, leases, folder, answer, lifetime, shared: Arc::clone(&self.shared) };
+        let settings = &self.shared.settings;
+        let (lifetime, max_idle) = (settings.lifetime(lifetime), settings.idle(idle));
+        let shared = Arc::clone(&self.shared);
+        let parts = SessionParts { session, leases, folder, answer, lifetime, max_idle, shared };
         place.fill(session_task::open(parts));
         Ok(answered)
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::adoption::{self, Adoption};
+use super::adoption::{self, Adoption, Span};
 use super::feed::SessionView;
 use super::refusal::{Code, Refusal};
 use super::{Announced, Reserved, Serving, Shared};
@@ -118,6 +118,7 @@ pub(super) struct SessionParts {
     pub(super) folder: SessionFolder,
     pub(super) answer: Answer<Reserved>,
     pub(super) lifetime: Option<Duration>,
+    pub(super) max_idle: Option<Duration>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -148,6 +149,9 @@ struct Task {
     hello_deadline: Instant,
     created: SystemTime,
     term: Term,
+    max_idle: Option<Duration>,
+    /// When the session may have been idle for so long.
+    idle_check: Instant,
     view: watch::Sender<SessionView>,
 }
 
@@ -194,11 +198,12 @@ impl Term {
 
 /// Starts a session's task. It ends, and leaves nothing, when the session ends.
 pub(super) fn open(parts: SessionParts) -> SessionHandle {
-    let SessionParts { session, leases, folder, answer, lifetime, shared } = parts;
+    let SessionParts { session, leases, folder, answer, lifetime, max_idle, shared } = parts;
     let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, Books::default(), shared);
     task.awaits_hello.store(true, Ordering::Release);
     task.waiting_reserve = Some(answer);
     task.term = Term::lasting(lifetime);
+    task.limit_idleness(max_idle);
     task.publish("reserved");
     tokio::spawn(task.run(inbox));
     handle
@@ -207,11 +212,13 @@ pub(super) fn open(parts: SessionParts) -> SessionHandle {
 /// Starts the task of a session of an earlier run. The future resolves once its
 /// data path serves, or has been tried.
 pub(super) fn resume(found: Adoption, shared: Arc<Shared>) -> (SessionHandle, impl Future<Output = ()> + use<>) {
-    let Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires, books } = found;
+    let Adoption { session, folder, machine, leases, announced_targets, was_changing, .. } = found;
+    let Adoption { created, expires, max_idle, books, .. } = found;
     let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
     task.announced_targets = announced_targets;
     task.created = created;
     task.term = Term::lasting(expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default()));
+    task.limit_idleness(max_idle);
     let (settle, settled) = oneshot::channel();
     if let Some(plan) = task.machine.live.clone() {
         task.settle = Some(settle);
@@ -283,6 +290,8 @@ impl Task {
             refused: None,
             created,
             term: Term::default(),
+            max_idle: None,
+            idle_check: Instant::now(),
             view,
         };
         (task, handle, inbox)
@@ -312,6 +321,7 @@ impl Task {
         while self.machine.state != State::Released {
             let reserved = self.machine.state == State::Reserved;
             let term = self.term.next();
+            let may_idle = self.max_idle.filter(|_| self.machine.state == State::Active);
             tokio::select! {
                 Some(order) = inbox.recv() => self.obey(order).await,
                 Some(report) = self.reports.recv() => self.heed(report).await,
@@ -322,6 +332,7 @@ impl Task {
                 () = sleep_until(self.hello_deadline), if reserved => {
                     self.step(Event::Release(ReleaseReason::NoHello)).await;
                 }
+                () = sleep_until(self.idle_check), if may_idle.is_some() => self.check_idleness().await,
                 () = sleep_until(term.unwrap_or(self.hello_deadline)), if term.is_some() => {
                     if self.term.is_over() {
                         self.step(Event::Release(ReleaseReason::Expired)).await;
@@ -331,6 +342,26 @@ impl Task {
                     }
                 }
             }
+        }
+    }
+
+    fn limit_idleness(&mut self, limit: Option<Duration>) {
+        self.max_idle = limit.map(|limit| limit.min(FAR));
+        self.await_idleness();
+    }
+
+    /// Whatever happened to the session counts as a sign of life.
+    fn await_idleness(&mut self) {
+        self.idle_check = Instant::now() + self.max_idle.unwrap_or_default();
+    }
+
+    async fn check_idleness(&mut self) {
+        let Some(limit) = self.max_idle else { return };
+        let idle = self.gauge.ledger().borrow().idle();
+        if idle >= limit {
+            self.step(Event::Release(ReleaseReason::Idle { limit })).await;
+        } else {
+            self.idle_check = Instant::now() + (limit - idle);
         }
     }
 
@@ -435,6 +466,7 @@ impl Task {
         if self.machine.state == State::Draining {
             // Tearing down tells why.
         } else if self.machine.state != before.state {
+            self.await_idleness();
             self.publish(&self.machine.state.to_string());
         } else if self.machine.health != before.health {
             self.publish(match &self.machine.health {
@@ -450,7 +482,7 @@ impl Task {
 
     /// Writes down what is about to be done, before it is done.
     async fn write_journal(&mut self) -> std::io::Result<()> {
-        let span = (self.created, self.term.expires());
+        let span = Span { created: self.created, expires: self.term.expires(), max_idle: self.max_idle };
         let record = adoption::record(self.session, &self.machine, &self.listeners, &self.announced_targets, span);
         if let Some(record) = record
             && self.journal.as_ref() != Some(&record)

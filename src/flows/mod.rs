@@ -9,7 +9,7 @@
 //!
 //! When a connection ends, the kernel tells its last counters, so that totals
 //! are exact. Where it does not (Linux before 4.2, or more ends in a second than
-//! there is room for), what moved after the last look, at most a second before
+//! there is room for, some 300 with the usual `net.core.rmem_max`), what moved after the last look, at most a second before
 //! the end, is missed. The books are written to the session's folder
 //! every ten seconds, from where a later run of the controller goes on; what is
 //! lost to it are connections that ended while no controller ran: of those, what

@@ -171,8 +171,10 @@ fn receive(socket: &Socket) -> io::Result<Option<Vec<u8>>> {
     match socket.recv(&mut bytes, 0) {
         Ok(_) => Ok(Some(bytes)),
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        // More connections ended than there was room for: of the rest, the last look counts.
-        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) => receive(socket),
+        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) => {
+            tracing::debug!("more connections ended than there was room for: of the rest, the last look counts");
+            receive(socket)
+        }
         Err(e) => Err(e),
     }
 }

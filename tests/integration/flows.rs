@@ -227,6 +227,33 @@ async fn books_that_cannot_be_used_stop_nothing() {
     cons.assert_nothing_left();
 }
 
+/// Open connections do not keep a session; bytes do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_without_a_byte_ends_where_the_operator_wants_it() {
+    let app = App::start().await;
+    let prod = TestGateway::start(&["--max-idle", "3"]).await;
+    let mut cons = TestGateway::start(&["--max-idle", "3"]).await;
+    let tunnel = Tunnel::open(&prod, &cons, &app.endpoint(), 1).await;
+    let mut echo = Echo::connect(&tunnel.cons.listeners[0]).await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        echo.say("busy").await;
+    }
+    cons.end(Signal::SIGKILL).await;
+    cons.run().await;
+    echo.say("still here").await;
+    eventually("both ends are released", || prod.listening().is_empty() && cons.listening().is_empty()).await;
+    assert!(start.elapsed() > Duration::from_secs(8), "it ended after {:?}", start.elapsed());
+    for gateway in [&prod, &cons] {
+        assert!(gateway.stderr().contains("nothing went through it for 3 seconds"), "{}", gateway.stderr());
+        eventually("its folder is gone", || {
+            fs::read_dir(gateway.sessions_dir()).is_ok_and(|mut folders| folders.next().is_none())
+        })
+        .await;
+        gateway.assert_nothing_left();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s2uc_top_shows_it() {
     let app = App::start().await;

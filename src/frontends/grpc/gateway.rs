@@ -59,7 +59,7 @@ impl GatewayService {
     }
 
     async fn renewed(&self, message: wire::RenewRequest) -> Result<wire::ListResponse, Refusal> {
-        let lifetime = parse::lifetime(message.lifetime_seconds);
+        let lifetime = parse::seconds(message.lifetime_seconds);
         let views = self.engine.renew(&parse::uid(&message.uid)?, lifetime).await?;
         Ok(wire::ListResponse { sessions: views.iter().map(|view| self.session(view)).collect(), sequence: 0 })
     }
