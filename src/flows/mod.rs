@@ -8,12 +8,14 @@
 //! TLS adds; on a CONS session's listeners the application's own.
 //!
 //! When a connection ends, the kernel tells its last counters, so that totals
-//! are exact. Where it does not (Linux before 4.2, or more ends in a second than
-//! there is room for, some 300 with the usual `net.core.rmem_max`), what moved after the last look, at most a second before
-//! the end, is missed. The books are written to the session's folder
-//! every ten seconds, from where a later run of the controller goes on; what is
-//! lost to it are connections that ended while no controller ran: of those, what
-//! the file said last counts.
+//! are exact; the end of a stream counts as one byte, as TCP numbers it. Where
+//! the kernel does not tell (Linux before 4.2, or more ends in a second than
+//! there is room for, some 300 with the usual `net.core.rmem_max`), what moved
+//! after the last look, at most a second before the end, is missed.
+//!
+//! The books are written to the session's folder every ten seconds, from where
+//! a later run of the controller goes on. What is lost to it are connections
+//! that ended while no controller ran: of those, what the file said last counts.
 
 mod books_file;
 mod ledger;
