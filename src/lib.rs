@@ -18,6 +18,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod flows;
 pub mod frontends;
 pub mod policy;
 pub mod ports;

@@ -15,6 +15,7 @@ mod mint;
 pub mod s2cs;
 pub mod s2uc;
 mod sessions;
+mod top;
 mod tunnel;
 
 use std::ffi::OsString;

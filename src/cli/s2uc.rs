@@ -10,6 +10,7 @@ use serde_json::json;
 use super::gateway::{Channel, Failure, Interrupts, List, print_json, run_client, uid};
 use super::mint::Mint;
 use super::sessions::{self, At, Drain, Renew, Show, Watch};
+use super::top::{self, Top};
 use super::tunnel::{self, Tunnel};
 use crate::client::{Ask, Gateway, Half};
 use crate::session::{Endpoint, Host, Role, Uid};
@@ -50,6 +51,8 @@ enum Command {
     List(At),
     /// Show one session of a gateway
     Show(Show),
+    /// Show what goes through a gateway's sessions, live
+    Top(Top),
     /// Print what happens to a gateway's sessions, as it happens
     Watch(Watch),
     /// Give the sessions of a UID a new lifetime, counted from now
@@ -73,6 +76,9 @@ struct Common {
     /// Seconds after which the session ends unless it is renewed [default: as long as the gateway allows]
     #[arg(long, value_name = "SECONDS")]
     lifetime: Option<u64>,
+    /// Seconds without a byte after which the session ends [default: as long as the gateway allows]
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<u64>,
     /// Where the application is
     #[arg(long, default_value = "localhost", value_name = "HOST")]
     remote_ip: Host,
@@ -143,6 +149,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Release(command) => release(command, json).await,
         Command::List(command) => sessions::list(command, json).await,
         Command::Show(command) => sessions::show(command, json).await,
+        Command::Top(command) => top::top(command, json).await,
         Command::Watch(command) => sessions::watch(command, json).await,
         Command::Renew(command) => sessions::renew(command, json).await,
         Command::Status(command) => sessions::status(command, json).await,
@@ -209,8 +216,15 @@ async fn outbound(command: Outbound, json: bool) -> Result<ExitCode, Failure> {
 }
 
 fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
-    let lifetime = common.lifetime.map(Duration::from_secs);
-    Ask { uid, role, connections: common.num_conn.get(), rate: common.rate, lifetime, announced: common.endpoints() }
+    Ask {
+        uid,
+        role,
+        connections: common.num_conn.get(),
+        rate: common.rate,
+        lifetime: common.lifetime.map(Duration::from_secs),
+        idle: common.idle.map(Duration::from_secs),
+        announced: common.endpoints(),
+    }
 }
 
 async fn prod_req(command: Begin, json: bool) -> Result<ExitCode, Failure> {

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use scistream_proto::gateway::{CapabilitiesResponse, Event, Session};
+use scistream_proto::gateway::{CapabilitiesResponse, Event, Session, Traffic};
 use serde_json::{Value, json};
 
 use super::gateway::{Channel, Failure, Interrupts, print_json, uid};
+use super::top::{bytes, traffic_json};
+use crate::client::Gateway;
 use crate::session::Endpoint;
 
 /// Which gateway.
@@ -19,6 +21,12 @@ pub(super) struct At {
     s2cs: Endpoint,
     #[command(flatten)]
     channel: Channel,
+}
+
+impl At {
+    pub(super) async fn connect(&self) -> Result<Gateway, Failure> {
+        self.channel.connect(&self.s2cs).await
+    }
 }
 
 #[derive(Args)]
@@ -135,12 +143,13 @@ pub(super) async fn drain(command: Drain, json: bool) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-fn session_json(session: &Session) -> Value {
+pub(super) fn session_json(session: &Session) -> Value {
     json!({
         "id": session.id, "role": session.role, "state": session.state, "degraded": session.degraded,
         "listeners": session.listeners, "targets": session.targets, "protection": session.protection,
         "revision": session.revision, "created_ms": session.created_ms,
         "expires_ms": (session.expires_ms > 0).then_some(session.expires_ms),
+        "traffic": session.traffic.as_ref().map(traffic_json),
     })
 }
 
@@ -170,15 +179,28 @@ fn status_json(status: &CapabilitiesResponse) -> Value {
 }
 
 fn print_table(sessions: &[Session]) {
-    say!("{:<17}  {:<9}  {:<15}  {:>6}  {:>7}  LISTENERS → TARGETS", "SESSION", "STATE", "PROTECTION", "AGE", "LEFT");
+    say!(
+        "{:<17}  {:<9}  {:<15}  {:>6}  {:>7}  {:>9}  {:>9}  LISTENERS → TARGETS",
+        "SESSION",
+        "STATE",
+        "PROTECTION",
+        "AGE",
+        "LEFT",
+        "IN",
+        "OUT",
+    );
     for session in sessions {
-        let state = if session.degraded.is_empty() { &session.state } else { "degraded" };
+        let amount =
+            |of: fn(&Traffic) -> u64| session.traffic.as_ref().map_or("?".into(), |traffic| bytes(of(traffic)));
         say!(
-            "{:<17}  {state:<9}  {:<15}  {:>6}  {:>7}  {}",
+            "{:<17}  {:<9}  {:<15}  {:>6}  {:>7}  {:>9}  {:>9}  {}",
             session.id,
+            state(session),
             session.protection,
             age(session.created_ms),
             left(session.expires_ms),
+            amount(|traffic| traffic.bytes_in),
+            amount(|traffic| traffic.bytes_out),
             routes(session).join("  "),
         );
     }
@@ -195,7 +217,20 @@ fn print_session(session: &Session) {
     say!("revision    {}", session.revision);
     say!("age         {}", age(session.created_ms));
     say!("left        {}", left(session.expires_ms));
+    if let Some(traffic) = &session.traffic {
+        let Traffic { connections, connections_ever, retransmits, .. } = traffic;
+        say!(
+            "traffic     {} in, {} out, {retransmits} segments sent again",
+            bytes(traffic.bytes_in),
+            bytes(traffic.bytes_out)
+        );
+        say!("connections {connections} open, {connections_ever} ever");
+    }
     routes(session).iter().for_each(|route| say!("route       {route}"));
+}
+
+pub(super) fn state(session: &Session) -> &str {
+    if session.degraded.is_empty() { &session.state } else { "degraded" }
 }
 
 fn event_line(event: &Event) -> String {
@@ -225,7 +260,7 @@ fn routes(session: &Session) -> Vec<String> {
     session.listeners.iter().zip(targets).map(|(listener, target)| format!("{listener} → {target}")).collect()
 }
 
-fn age(created_ms: u64) -> String {
+pub(super) fn age(created_ms: u64) -> String {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     duration(now.saturating_sub(Duration::from_millis(created_ms)))
 }

@@ -38,6 +38,9 @@ pub(super) struct Tunnel {
     /// Seconds after which both halves end unless they are renewed [default: as long as the gateways allow]
     #[arg(long, value_name = "SECONDS")]
     lifetime: Option<u64>,
+    /// Seconds without a byte after which both halves end [default: as long as the gateways allow]
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<u64>,
     /// Leave the tunnel standing; release it later with s2uc release, at both gateways
     #[arg(long)]
     detach: bool,
@@ -90,7 +93,8 @@ async fn open(command: &Tunnel, uid: &Uid, ends: &Ends) -> Result<(Half, Half), 
         None => u16::try_from(targets.len()).map_err(|_| Failure::usage("--prod-target: there are too many"))?,
     };
     let (rate, lifetime) = (command.rate, command.lifetime.map(Duration::from_secs));
-    let ask = |role, announced| Ask { uid: uid.clone(), role, connections, rate, lifetime, announced };
+    let idle = command.idle.map(Duration::from_secs);
+    let ask = |role, announced| Ask { uid: uid.clone(), role, connections, rate, lifetime, idle, announced };
     let prod = ask(Role::Prod, targets.clone()).open(&ends.prod, None).await?;
     // What a CONS application announces is the port it would like; the host says nothing.
     let wish = |port| Endpoint { host: Host::Name("localhost".into()), port };

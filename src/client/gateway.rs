@@ -68,6 +68,7 @@ impl Gateway {
             num_conn: ask.connections.into(),
             rate: ask.rate,
             lifetime_seconds: ask.lifetime.map_or(0, |lifetime| lifetime.as_secs()),
+            idle_seconds: ask.idle.map_or(0, |idle| idle.as_secs()),
         };
         let request = self.prepared(message, RENDEZVOUS_DEADLINE);
         self.answered("request a session", self.client.clone().req(request).await)
@@ -123,6 +124,16 @@ impl Gateway {
     pub async fn get(&self, id: &str) -> Result<gateway::Session, ClientError> {
         let request = self.prepared(gateway::GetRequest { id: id.into() }, CALL_DEADLINE);
         self.answered("look at the session", self.sessions.clone().get(request).await)
+    }
+
+    /// What goes through the connections of one session, or of all (an empty id).
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn flows(&self, id: &str) -> Result<Vec<gateway::SessionFlows>, ClientError> {
+        let request = self.prepared(gateway::FlowsRequest { id: id.into() }, CALL_DEADLINE);
+        let answer = self.answered("ask what goes through", self.sessions.clone().flows(request).await)?;
+        Ok(answer.sessions)
     }
 
     /// Events after a sequence number (0: those to come), of one session or of all.

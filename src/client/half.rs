@@ -20,6 +20,8 @@ pub struct Ask {
     pub rate: i32,
     /// How long it is to last; `None`: as long as the gateway allows.
     pub lifetime: Option<Duration>,
+    /// How long no byte may move; `None`: as long as the gateway allows.
+    pub idle: Option<Duration>,
     /// What HELLO announces for the application.
     pub announced: Vec<Endpoint>,
 }

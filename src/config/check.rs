@@ -44,6 +44,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
     let hello_timeout = seconds("hello_timeout", settings.hello_timeout.unwrap_or(180.0), faults);
     let drain_grace = seconds("drain_grace", settings.drain_grace.unwrap_or(1.0), faults);
     let max_lifetime = settings.max_lifetime.map(|most| seconds("max_lifetime", most, faults));
+    let max_idle = settings.max_idle.map(|most| at_least_a_second("max_idle", most, faults));
     let max_sessions = at_least_one("max_sessions", settings.max_sessions.unwrap_or(1000), faults);
     let max_listeners = at_least_one("max_listeners", settings.max_listeners.unwrap_or(64), faults);
     let connections_per_process = at_least_one("max_connections", settings.max_connections.unwrap_or(4096), faults);
@@ -69,6 +70,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
             max_sessions,
             least_free_memory: u64::from(settings.least_free_memory.unwrap_or(64)) << 20,
             max_lifetime,
+            max_idle,
         },
         notes,
     })
@@ -242,6 +244,15 @@ fn seconds(name: &str, seconds: f64, faults: &mut Vec<String>) -> Duration {
         faults.push(format!("{name} must be a number of seconds, not {seconds}"));
         Duration::ZERO
     })
+}
+
+/// What is measured once a second cannot be limited closer.
+fn at_least_a_second(name: &str, number: f64, faults: &mut Vec<String>) -> Duration {
+    let length = seconds(name, number, faults);
+    if length < Duration::from_secs(1) {
+        faults.push(format!("{name} must be at least a second, not {number}"));
+    }
+    length
 }
 
 fn at_least_one<T: Default + PartialEq>(name: &str, number: T, faults: &mut Vec<String>) -> T {

@@ -88,6 +88,9 @@ pub struct Settings {
     /// The longest lifetime of a session, in seconds [default: unlimited]
     #[arg(long, value_name = "SECONDS")]
     pub max_lifetime: Option<f64>,
+    /// Release sessions through which no byte has moved for this many seconds [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    pub max_idle: Option<f64>,
     /// Leave sessions running at SIGTERM, for the next start to go on with; SIGINT releases them always
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL")]
     pub keep_sessions_on_exit: Option<bool>,
@@ -128,7 +131,8 @@ impl Settings {
         let flags = self;
         first_of!(flags, file: config listener_ip port listen wan_ip lan_ip advertise_ip port_range backend
             terminator protection state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
-            max_sessions max_listeners max_connections least_free_memory drain_grace max_lifetime keep_sessions_on_exit r#type client_id client_secret)
+            max_sessions max_listeners max_connections least_free_memory drain_grace max_lifetime max_idle
+            keep_sessions_on_exit r#type client_id client_secret)
     }
 
     /// Reads a file key by key, so that each one that is wrong gets its own line.

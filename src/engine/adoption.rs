@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::Shared;
 use crate::causes::causes;
+use crate::flows::{Books, BooksFile};
 use crate::ports::PortLease;
 use crate::secrets;
 use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
@@ -24,6 +25,9 @@ pub(super) struct Adoption {
     pub(super) was_changing: bool,
     pub(super) created: SystemTime,
     pub(super) expires: Option<SystemTime>,
+    pub(super) max_idle: Option<Duration>,
+    /// What went through it.
+    pub(super) books: Books,
 }
 
 /// A folder that holds no session to go on with.
@@ -39,8 +43,24 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared) -> Result<Adopt
             let announced_targets = record.announced_targets.iter().copied().map(TargetAddr).collect();
             let was_changing = record.changing;
             let (created, expires) = (at(record.created_ms), record.expires_ms.map(at));
+            let max_idle = record.max_idle_ms.map(Duration::from_millis);
             let machine = machine(session.role, record);
-            Ok(Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires })
+            let books = BooksFile::read(&folder.places().path).unwrap_or_else(|e| {
+                tracing::error!(%session, "what went through it is lost: its books cannot be used: {e}");
+                Books::default()
+            });
+            Ok(Adoption {
+                session,
+                folder,
+                machine,
+                leases,
+                announced_targets,
+                was_changing,
+                created,
+                expires,
+                max_idle,
+                books,
+            })
         }
         Err(why) => Err(Unusable { folder, why }),
     }
@@ -106,13 +126,20 @@ impl Unusable {
     }
 }
 
+/// When a session was asked for, and what ends it by itself.
+pub(super) struct Span {
+    pub(super) created: SystemTime,
+    pub(super) expires: Option<SystemTime>,
+    pub(super) max_idle: Option<Duration>,
+}
+
 /// What the journal says of a session, `None` before its HELLO.
 pub(super) fn record(
     session: SessionId,
     machine: &Machine,
     listeners: &[ListenAddr],
     announced_targets: &[TargetAddr],
-    span: (SystemTime, Option<SystemTime>),
+    span: Span,
 ) -> Option<Record> {
     if matches!(machine.state, State::Reserved | State::Draining | State::Released) {
         return None;
@@ -129,8 +156,9 @@ pub(super) fn record(
         }),
         changing: machine.next.is_some(),
         revision: machine.revision,
-        created_ms: milliseconds(span.0),
-        expires_ms: span.1.map(milliseconds),
+        created_ms: milliseconds(span.created),
+        expires_ms: span.expires.map(milliseconds),
+        max_idle_ms: span.max_idle.map(|most| u64::try_from(most.as_millis()).unwrap_or(u64::MAX)),
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::broadcast;
 
+use crate::flows::Traffic;
 use crate::session::{Health, ListenAddr, Protection, SessionId, State, TargetAddr};
 
 /// A session as it stands.
@@ -29,6 +30,8 @@ pub struct SessionView {
     pub created: SystemTime,
     /// When it ends by itself.
     pub expires: Option<SystemTime>,
+    /// What went through it; `None` where the kernel does not tell.
+    pub traffic: Option<Traffic>,
 }
 
 /// Something that happened to a session.
@@ -128,6 +131,7 @@ mod tests {
             revision: 1,
             created: SystemTime::now(),
             expires: None,
+            traffic: None,
         }
     }
 

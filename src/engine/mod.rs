@@ -30,6 +30,7 @@ pub use feed::{SessionEvent, SessionView, Subscription};
 pub use refusal::{Code, Refusal};
 use session_task::{Announcement, Order, SessionHandle, SessionParts};
 
+use crate::flows::{Ledger, Meter};
 use crate::policy::TargetPolicy;
 use crate::ports::{PortLease, Ports};
 use crate::session::{Endpoint, ListenAddr, Protection, ReleaseReason, Role, SessionId, TargetAddr, Uid};
@@ -55,15 +56,26 @@ pub struct Settings {
     pub least_free_memory: u64,
     /// The longest lifetime of a session; `None`: unlimited.
     pub max_lifetime: Option<Duration>,
+    /// How long a session may stand without a byte; `None`: unlimited.
+    pub max_idle: Option<Duration>,
 }
 
 impl Settings {
     /// What a session gets that asks for this lifetime.
     fn lifetime(&self, asked: Option<Duration>) -> Option<Duration> {
-        match (asked, self.max_lifetime) {
-            (Some(asked), Some(most)) => Some(asked.min(most)),
-            (asked, most) => asked.or(most),
-        }
+        shorter(asked, self.max_lifetime)
+    }
+
+    /// What a session gets that asks to be released after this time without a byte.
+    fn idle(&self, asked: Option<Duration>) -> Option<Duration> {
+        shorter(asked, self.max_idle)
+    }
+}
+
+fn shorter(asked: Option<Duration>, most: Option<Duration>) -> Option<Duration> {
+    match (asked, most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
     }
 }
 
@@ -78,6 +90,8 @@ pub struct Reserve {
     pub connections: NonZeroU16,
     /// How long it is to last; `None`: as long as the gateway allows.
     pub lifetime: Option<Duration>,
+    /// How long it may stand without a byte; `None`: as long as the gateway allows.
+    pub idle: Option<Duration>,
 }
 
 /// HELLO, checked.
@@ -144,15 +158,16 @@ struct Shared {
     ports: Ports,
     directory: Directory,
     feed: Feed,
+    meter: Meter,
 }
 
 impl Engine {
-    /// An engine without sessions.
+    /// An engine without sessions, in the runtime of the caller.
     #[must_use]
     pub fn new(settings: Settings, site: Site, state: StateFolder, ports: Ports) -> Self {
         let directory = Directory::new(settings.max_sessions);
-        let feed = Feed::new();
-        Self { shared: Arc::new(Shared { settings, site: Arc::new(site), state, ports, directory, feed }) }
+        let (feed, meter) = (Feed::new(), Meter::start());
+        Self { shared: Arc::new(Shared { settings, site: Arc::new(site), state, ports, directory, feed, meter }) }
     }
 
     /// REQ: holds listeners, and answers once the application has said HELLO.
@@ -170,7 +185,7 @@ impl Engine {
     }
 
     async fn open_session(&self, command: Reserve) -> Result<oneshot::Receiver<Result<Reserved, Refusal>>, Refusal> {
-        let Reserve { uid, role, connections, lifetime } = command;
+        let Reserve { uid, role, connections, lifetime, idle } = command;
         let session = SessionId { uid: uid.digest(), role };
         let site = Arc::clone(&self.shared.site);
         tokio::task::spawn_blocking(move || site.find_programs())
@@ -184,8 +199,10 @@ impl Engine {
         crate::secrets::write_key_file(&folder.places().key_file(), &uid)
             .map_err(|source| Refusal::Internal { doing: "write the session's key", source })?;
         let (answer, answered) = oneshot::channel();
-        let lifetime = self.shared.settings.lifetime(lifetime);
-        let parts = SessionParts { session, leases, folder, answer, lifetime, shared: Arc::clone(&self.shared) };
+        let settings = &self.shared.settings;
+        let (lifetime, max_idle) = (settings.lifetime(lifetime), settings.idle(idle));
+        let shared = Arc::clone(&self.shared);
+        let parts = SessionParts { session, leases, folder, answer, lifetime, max_idle, shared };
         place.fill(session_task::open(parts));
         Ok(answered)
     }
@@ -299,6 +316,15 @@ impl Engine {
         let mut views: Vec<_> = self.shared.directory.all().iter().map(SessionHandle::view).collect();
         views.sort_by_key(|view| (view.created, view.session));
         (views, last)
+    }
+
+    /// All sessions, each with its ledger.
+    #[must_use]
+    pub fn flows(&self) -> Vec<(SessionView, Arc<Ledger>)> {
+        let mut flows: Vec<_> =
+            self.shared.directory.all().iter().map(|handle| (handle.view(), handle.ledger())).collect();
+        flows.sort_by_key(|(view, _)| (view.created, view.session));
+        flows
     }
 
     /// Events after a sequence number (0: only those to come). `None` when some

@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::adoption::{self, Adoption};
+use super::adoption::{self, Adoption, Span};
 use super::feed::SessionView;
 use super::refusal::{Code, Refusal};
 use super::{Announced, Reserved, Serving, Shared};
+use crate::flows::{Books, BooksFile, Gauge, Ledger};
 use crate::ports::PortLease;
 use crate::session::{
     Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
@@ -66,6 +67,7 @@ pub struct SessionHandle {
     orders: mpsc::UnboundedSender<Order>,
     awaits_hello: Arc<AtomicBool>,
     view: watch::Receiver<SessionView>,
+    ledger: watch::Receiver<Arc<Ledger>>,
 }
 
 impl SessionHandle {
@@ -75,7 +77,12 @@ impl SessionHandle {
 
     /// The session as it stands.
     pub(super) fn view(&self) -> SessionView {
-        self.view.borrow().clone()
+        SessionView { traffic: self.ledger.borrow().traffic(), ..self.view.borrow().clone() }
+    }
+
+    /// What goes through it, as it was last looked at.
+    pub(super) fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger.borrow())
     }
 
     pub(super) fn send(&self, order: Order) {
@@ -111,6 +118,7 @@ pub(super) struct SessionParts {
     pub(super) folder: SessionFolder,
     pub(super) answer: Answer<Reserved>,
     pub(super) lifetime: Option<Duration>,
+    pub(super) max_idle: Option<Duration>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -133,10 +141,17 @@ struct Task {
     settle: Option<oneshot::Sender<()>>,
     /// What the journal says.
     journal: Option<Record>,
+    gauge: Gauge,
+    /// What is on disk of what it measured, and when to look at that again.
+    books: BooksFile,
+    books_due: Instant,
     refused: Option<ServeError>,
     hello_deadline: Instant,
     created: SystemTime,
     term: Term,
+    max_idle: Option<Duration>,
+    /// When the session may have been idle for so long.
+    idle_check: Instant,
     view: watch::Sender<SessionView>,
 }
 
@@ -152,6 +167,8 @@ struct Term {
 /// The end of a session is announced this long before it comes, or a tenth of
 /// its lifetime if that is less.
 const WARNING: Duration = Duration::from_secs(60);
+/// How often what went through a session is written down.
+const BOOKS_PERIOD: Duration = Duration::from_secs(10);
 /// As good as never, and yet a date that clocks can show.
 const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -181,11 +198,12 @@ impl Term {
 
 /// Starts a session's task. It ends, and leaves nothing, when the session ends.
 pub(super) fn open(parts: SessionParts) -> SessionHandle {
-    let SessionParts { session, leases, folder, answer, lifetime, shared } = parts;
-    let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, shared);
+    let SessionParts { session, leases, folder, answer, lifetime, max_idle, shared } = parts;
+    let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, Books::default(), shared);
     task.awaits_hello.store(true, Ordering::Release);
     task.waiting_reserve = Some(answer);
     task.term = Term::lasting(lifetime);
+    task.limit_idleness(max_idle);
     task.publish("reserved");
     tokio::spawn(task.run(inbox));
     handle
@@ -194,11 +212,13 @@ pub(super) fn open(parts: SessionParts) -> SessionHandle {
 /// Starts the task of a session of an earlier run. The future resolves once its
 /// data path serves, or has been tried.
 pub(super) fn resume(found: Adoption, shared: Arc<Shared>) -> (SessionHandle, impl Future<Output = ()> + use<>) {
-    let Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires } = found;
-    let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, shared);
+    let Adoption { session, folder, machine, leases, announced_targets, was_changing, .. } = found;
+    let Adoption { created, expires, max_idle, books, .. } = found;
+    let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
     task.announced_targets = announced_targets;
     task.created = created;
     task.term = Term::lasting(expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default()));
+    task.limit_idleness(max_idle);
     let (settle, settled) = oneshot::channel();
     if let Some(plan) = task.machine.live.clone() {
         task.settle = Some(settle);
@@ -223,6 +243,7 @@ impl Task {
         machine: Machine,
         leases: Vec<PortLease>,
         folder: SessionFolder,
+        books: Books,
         shared: Arc<Shared>,
     ) -> (Self, SessionHandle, mpsc::UnboundedReceiver<Order>) {
         let (orders, inbox) = mpsc::unbounded_channel();
@@ -240,9 +261,12 @@ impl Task {
             revision: machine.revision,
             created,
             expires: None,
+            traffic: None,
         };
+        let gauge = shared.meter.gauge(listeners.iter().map(|l| l.0).collect(), Ledger::resume(books.clone()));
         let (view, seen) = watch::channel(view);
-        let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen };
+        let ledger = gauge.ledger();
+        let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen, ledger };
         let task = Self {
             session,
             hello_deadline: Instant::now() + shared.settings.hello_timeout,
@@ -260,9 +284,14 @@ impl Task {
             waiting_update: None,
             settle: None,
             journal: None,
+            gauge,
+            books: books.into(),
+            books_due: Instant::now() + BOOKS_PERIOD,
             refused: None,
             created,
             term: Term::default(),
+            max_idle: None,
+            idle_check: Instant::now(),
             view,
         };
         (task, handle, inbox)
@@ -281,6 +310,7 @@ impl Task {
             revision: self.machine.revision,
             created: self.created,
             expires: self.term.expires(),
+            traffic: self.gauge.ledger().borrow().traffic(),
         };
         tracing::info!(session = %self.session, state = %view.state, "{what}");
         self.view.send_replace(view.clone());
@@ -291,15 +321,18 @@ impl Task {
         while self.machine.state != State::Released {
             let reserved = self.machine.state == State::Reserved;
             let term = self.term.next();
+            let may_idle = self.max_idle.filter(|_| self.machine.state == State::Active);
             tokio::select! {
                 Some(order) = inbox.recv() => self.obey(order).await,
                 Some(report) = self.reports.recv() => self.heed(report).await,
                 () = abandoned(self.waiting_reserve.as_mut()) => {
                     self.step(Event::Release(ReleaseReason::Abandoned)).await;
                 }
+                () = sleep_until(self.books_due) => self.write_books().await,
                 () = sleep_until(self.hello_deadline), if reserved => {
                     self.step(Event::Release(ReleaseReason::NoHello)).await;
                 }
+                () = sleep_until(self.idle_check), if may_idle.is_some() => self.check_idleness().await,
                 () = sleep_until(term.unwrap_or(self.hello_deadline)), if term.is_some() => {
                     if self.term.is_over() {
                         self.step(Event::Release(ReleaseReason::Expired)).await;
@@ -309,6 +342,26 @@ impl Task {
                     }
                 }
             }
+        }
+    }
+
+    fn limit_idleness(&mut self, limit: Option<Duration>) {
+        self.max_idle = limit.map(|limit| limit.min(FAR));
+        self.await_idleness();
+    }
+
+    /// Whatever happened to the session counts as a sign of life.
+    fn await_idleness(&mut self) {
+        self.idle_check = Instant::now() + self.max_idle.unwrap_or_default();
+    }
+
+    async fn check_idleness(&mut self) {
+        let Some(limit) = self.max_idle else { return };
+        let idle = self.gauge.ledger().borrow().idle();
+        if idle >= limit {
+            self.step(Event::Release(ReleaseReason::Idle { limit })).await;
+        } else {
+            self.idle_check = Instant::now() + (limit - idle);
         }
     }
 
@@ -364,6 +417,7 @@ impl Task {
             }
         }
         self.listeners = self.leases.iter().map(PortLease::address).collect();
+        self.gauge.move_to(self.listeners.iter().map(|listener| listener.0).collect());
     }
 
     async fn retarget(&mut self, targets: Vec<TargetAddr>, answer: Answer<Serving>) {
@@ -412,6 +466,7 @@ impl Task {
         if self.machine.state == State::Draining {
             // Tearing down tells why.
         } else if self.machine.state != before.state {
+            self.await_idleness();
             self.publish(&self.machine.state.to_string());
         } else if self.machine.health != before.health {
             self.publish(match &self.machine.health {
@@ -427,7 +482,7 @@ impl Task {
 
     /// Writes down what is about to be done, before it is done.
     async fn write_journal(&mut self) -> std::io::Result<()> {
-        let span = (self.created, self.term.expires());
+        let span = Span { created: self.created, expires: self.term.expires(), max_idle: self.max_idle };
         let record = adoption::record(self.session, &self.machine, &self.listeners, &self.announced_targets, span);
         if let Some(record) = record
             && self.journal.as_ref() != Some(&record)
@@ -437,6 +492,21 @@ impl Task {
             self.journal = Some(record);
         }
         Ok(())
+    }
+
+    /// Writes down what went through, from where a later run goes on.
+    async fn write_books(&mut self) {
+        self.books_due = Instant::now() + BOOKS_PERIOD;
+        let books = BooksFile::from(self.gauge.ledger().borrow().books());
+        if books == self.books {
+            return;
+        }
+        let (path, copy) = (self.folder.places().path.clone(), books.clone());
+        let written = tokio::task::spawn_blocking(move || copy.write(&path)).await.map_err(std::io::Error::other);
+        match written.and_then(|written| written) {
+            Ok(()) => self.books = books,
+            Err(e) => tracing::error!(session = %self.session, "cannot write down what went through: {e}"),
+        }
     }
 
     /// What cannot be written down is not begun. What has happened already has happened.
@@ -509,7 +579,10 @@ impl Task {
         }
         self.answer_update(Err(Refusal::Ended { session, why }));
         if let Some(path) = self.data_path.take() {
+            // Where the kernel does not tell the last counters of connections, these are.
+            self.gauge.look().await;
             path.stop().await;
+            self.gauge.look().await;
         }
         self.leases.clear();
         if let Err(e) = self.folder.remove() {

@@ -12,6 +12,7 @@
 //! property tests below drive it with arbitrary sequences.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::{Endpoint, Plan};
 
@@ -81,6 +82,11 @@ pub enum ReleaseReason {
     },
     /// Its lifetime is over.
     Expired,
+    /// Nothing went through it for too long.
+    Idle {
+        /// As long as it may stand without a byte.
+        limit: Duration,
+    },
     /// The data path could not be brought back.
     Lost {
         /// What happened, for people.
@@ -98,6 +104,7 @@ impl fmt::Display for ReleaseReason {
             Self::NoHello => f.write_str("no HELLO came in time"),
             Self::SpoiltHello { why } => write!(f, "its HELLO was refused: {why}"),
             Self::Expired => f.write_str("its lifetime is over"),
+            Self::Idle { limit } => write!(f, "nothing went through it for {} seconds", limit.as_secs()),
             Self::Because { said } => write!(f, "released on request: {said}"),
             Self::Lost { why } => write!(f, "its data path was lost: {why}"),
             Self::Shutdown => f.write_str("the gateway is shutting down"),

@@ -43,6 +43,9 @@ pub struct Record {
     pub created_ms: u64,
     /// When it ends by itself, in Unix milliseconds.
     pub expires_ms: Option<u64>,
+    /// How long it may stand without a byte.
+    #[serde(default)]
+    pub max_idle_ms: Option<u64>,
 }
 
 /// A plan that is live.
@@ -123,6 +126,7 @@ mod tests {
             revision: 0,
             created_ms: 1_700_000_000_000,
             expires_ms: None,
+            max_idle_ms: None,
         }
     }
 

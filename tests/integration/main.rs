@@ -13,6 +13,7 @@ mod deployed_client;
 mod deployed_faults;
 mod deployed_peer;
 mod eavesdroppers;
+mod flows;
 mod golden;
 mod strangers;
 mod streams;

@@ -1,4 +1,4 @@
-//! The gateway service: list, watch, renew, release, drain, capabilities.
+//! The gateway service: list, flows, watch, renew, release, drain, capabilities.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use wire::gateway_server::Gateway;
 use super::control::{Manners, answer};
 use super::parse;
 use crate::engine::{Engine, Refusal, SessionEvent, SessionView, milliseconds};
+use crate::flows::{Flow, Ledger, Traffic};
 use crate::session::Health;
 
 /// Serves the gateway service from an engine.
@@ -39,7 +40,13 @@ impl GatewayService {
             revision: view.revision,
             created_ms: milliseconds(view.created),
             expires_ms: view.expires.map_or(0, milliseconds),
+            traffic: view.traffic.as_ref().map(traffic),
         }
+    }
+
+    fn flows_of(&self, view: &SessionView, ledger: &Ledger) -> wire::SessionFlows {
+        let flows = ledger.flows().map(|(listener, peer, measured)| flow(listener, peer, measured)).collect();
+        wire::SessionFlows { session: Some(self.session(view)), flows }
     }
 
     fn event(&self, event: &SessionEvent) -> wire::Event {
@@ -52,7 +59,7 @@ impl GatewayService {
     }
 
     async fn renewed(&self, message: wire::RenewRequest) -> Result<wire::ListResponse, Refusal> {
-        let lifetime = parse::lifetime(message.lifetime_seconds);
+        let lifetime = parse::seconds(message.lifetime_seconds);
         let views = self.engine.renew(&parse::uid(&message.uid)?, lifetime).await?;
         Ok(wire::ListResponse { sessions: views.iter().map(|view| self.session(view)).collect(), sequence: 0 })
     }
@@ -78,6 +85,17 @@ impl Gateway for GatewayService {
         let (views, _) = self.engine.list();
         let found = views.iter().find(|view| view.session.is_named(&id));
         answer(found.map(|view| self.session(view)).ok_or(Refusal::NoSuchSession))
+    }
+
+    async fn flows(&self, request: Request<wire::FlowsRequest>) -> Result<Response<wire::FlowsResponse>, Status> {
+        let id = request.into_inner().id;
+        let mut all = self.engine.flows();
+        all.retain(|(view, _)| id.is_empty() || view.session.is_named(&id));
+        if all.is_empty() && !id.is_empty() {
+            return answer(Err(Refusal::NoSuchSession));
+        }
+        let sessions = all.iter().map(|(view, ledger)| self.flows_of(view, ledger)).collect();
+        Ok(Response::new(wire::FlowsResponse { sessions }))
     }
 
     type WatchStream = Events;
@@ -152,6 +170,38 @@ impl Gateway for GatewayService {
             draining: overview.draining,
         }))
     }
+}
+
+fn traffic(traffic: &Traffic) -> wire::Traffic {
+    wire::Traffic {
+        bytes_in: traffic.total.bytes_in,
+        bytes_out: traffic.total.bytes_out,
+        connections: traffic.connections,
+        connections_ever: traffic.connections_ever,
+        retransmits: traffic.total.retransmits,
+        in_per_second: traffic.rate.bytes_in,
+        out_per_second: traffic.rate.bytes_out,
+        rtt_us: microseconds(traffic.rtt),
+    }
+}
+
+fn flow(listener: SocketAddr, peer: SocketAddr, flow: &Flow) -> wire::Flow {
+    wire::Flow {
+        listener: listener.to_string(),
+        peer: peer.to_string(),
+        bytes_in: flow.counters.bytes_in,
+        bytes_out: flow.counters.bytes_out,
+        retransmits: flow.counters.retransmits,
+        in_per_second: flow.rate.bytes_in,
+        out_per_second: flow.rate.bytes_out,
+        rtt_us: microseconds(flow.rtt),
+        congestion_window: flow.congestion_window,
+        since_ms: flow.since_ms,
+    }
+}
+
+fn microseconds(length: Duration) -> u64 {
+    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn number(count: usize) -> u32 {

@@ -26,11 +26,12 @@ pub(super) fn reserve(uid: Uid, message: &wire::Request, most: u16) -> Result<Re
     if message.rate < 0 {
         return Err(bad("rate", format!("it must not be negative, and is {}", message.rate)));
     }
-    Ok(Reserve { uid, role, connections, lifetime: lifetime(message.lifetime_seconds) })
+    let (lifetime, idle) = (seconds(message.lifetime_seconds), seconds(message.idle_seconds));
+    Ok(Reserve { uid, role, connections, lifetime, idle })
 }
 
 /// 0 is what a client sends that says nothing.
-pub(super) fn lifetime(seconds: u64) -> Option<Duration> {
+pub(super) fn seconds(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::{NamedTempFile, TempDir};
 
 use super::leftovers::listening;
@@ -79,6 +81,12 @@ impl Program {
         })
         .await;
         status.expect("just seen")
+    }
+
+    /// Signals it.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        kill(pid, signal).expect("our child");
     }
 
     /// Waits until somebody listens on a port, which is this program's to take.

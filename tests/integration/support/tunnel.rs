@@ -36,7 +36,7 @@ impl Tunnel {
 }
 
 pub fn ask(uid: &Uid, role: Role, connections: u16, announced: Vec<Endpoint>) -> Ask {
-    Ask { uid: uid.clone(), role, connections, rate: 10_000, lifetime: None, announced }
+    Ask { uid: uid.clone(), role, connections, rate: 10_000, lifetime: None, idle: None, announced }
 }
 
 pub async fn open_prod(uid: &Uid, gateway: &TestGateway, target: &Endpoint, connections: u16) -> Half {
