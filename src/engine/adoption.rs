@@ -1,7 +1,6 @@
 //! What an earlier run of the controller has left: sessions to go on with, and
 //! things to clear away.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use nix::unistd::Pid;
@@ -11,7 +10,7 @@ use crate::causes::causes;
 use crate::ports::PortLease;
 use crate::secrets;
 use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
-use crate::store::{self, Live, Record, RecordError, SessionFolder};
+use crate::store::{self, Live, Record, RecordError, SessionFolder, Sighting};
 
 /// A session of an earlier run, ready to be gone on with.
 pub(super) struct Adoption {
@@ -82,11 +81,10 @@ fn machine(role: Role, record: Record) -> Machine {
 impl Unusable {
     /// Ends the processes that work in the folder, and removes it; one whose
     /// journal cannot be used is kept for an operator to look at.
-    pub(super) fn clear_away(self, shared: &Shared) {
+    pub(super) fn clear_away(self, shared: &Shared, seen: &Sighting) {
         let path = self.folder.places().path.clone();
         let folder = path.display();
-        let programs: BTreeSet<_> = shared.site.known_programs();
-        let strays: Vec<Pid> = store::processes_in(&path, &programs);
+        let strays: Vec<Pid> = seen.still_in(&path);
         strays.iter().copied().for_each(store::kill_now);
         match self.why {
             RecordError::None => {

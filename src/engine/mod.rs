@@ -31,7 +31,7 @@ use session_task::{Announcement, Order, SessionHandle, SessionParts};
 use crate::policy::TargetPolicy;
 use crate::ports::{PortLease, Ports};
 use crate::session::{Endpoint, ListenAddr, Protection, ReleaseReason, Role, SessionId, TargetAddr, Uid};
-use crate::store::StateFolder;
+use crate::store::{Sighting, StateFolder};
 use crate::supervisor::Site;
 
 /// What the engine is told by the operator.
@@ -349,19 +349,23 @@ impl Engine {
     /// # Errors
     /// When the state folder cannot be read.
     pub async fn adopt(&self) -> std::io::Result<()> {
+        let folders = self.shared.state.left()?;
+        let site = Arc::clone(&self.shared.site);
+        let look = tokio::task::spawn_blocking(move || Sighting::of(&site.known_programs()));
+        let seen = look.await.map_err(std::io::Error::other)?;
         let mut settling = JoinSet::new();
-        for folder in self.shared.state.left()? {
+        for folder in folders {
             match adoption::understand(folder, &self.shared) {
                 Ok(found) => {
                     let session = found.session;
-                    let (handle, settled) = session_task::resume(found, Arc::clone(&self.shared));
+                    let (handle, settled) = session_task::resume(found, Arc::clone(&self.shared), seen.clone());
                     match self.shared.directory.claim(session) {
                         Ok(place) => place.fill(handle),
                         Err(e) => tracing::error!(%session, "cannot take the session over: {e}"),
                     }
                     settling.spawn(settled);
                 }
-                Err(unusable) => unusable.clear_away(&self.shared),
+                Err(unusable) => unusable.clear_away(&self.shared, &seen),
             }
         }
         settling.join_all().await;

@@ -19,7 +19,7 @@ use crate::session::{
     Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
     TargetAddr,
 };
-use crate::store::{Record, SessionFolder};
+use crate::store::{Record, SessionFolder, Sighting};
 use crate::supervisor::{DataPath, Report, Resumed, ServeError};
 
 /// HELLO as a session takes it: understood, resolved, and permitted.
@@ -193,7 +193,11 @@ pub(super) fn open(parts: SessionParts) -> SessionHandle {
 
 /// Starts the task of a session of an earlier run. The future resolves once its
 /// data path serves, or has been tried.
-pub(super) fn resume(found: Adoption, shared: Arc<Shared>) -> (SessionHandle, impl Future<Output = ()> + use<>) {
+pub(super) fn resume(
+    found: Adoption,
+    shared: Arc<Shared>,
+    seen: Sighting,
+) -> (SessionHandle, impl Future<Output = ()> + use<>) {
     let Adoption { session, folder, machine, leases, announced_targets, was_changing, created, expires } = found;
     let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, shared);
     task.announced_targets = announced_targets;
@@ -208,7 +212,7 @@ pub(super) fn resume(found: Adoption, shared: Arc<Shared>) -> (SessionHandle, im
             task.folder.places().clone(),
             std::mem::take(&mut task.leases),
             task.reporter.clone(),
-            Resumed { plan, was_changing },
+            Resumed { plan, was_changing, seen },
         ));
     }
     task.publish("taken over from an earlier run");

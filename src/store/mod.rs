@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::backend::Folder;
 use crate::session::SessionId;
 
-pub use processes::{installed, kill_now, processes_in};
+pub use processes::{Sighting, installed, kill_now};
 pub use record::{FORMAT, Live, Record, RecordError};
 
 /// The state folder, locked for this controller.
