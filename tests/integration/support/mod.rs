@@ -5,15 +5,19 @@ pub mod app;
 pub mod deployed_stunnel;
 pub mod gateway;
 pub mod leftovers;
+pub mod measure;
 pub mod ports;
 pub mod program;
 pub mod recorder;
+pub mod session;
+pub mod talk;
 pub mod tls_client;
 pub mod tunnel;
 pub mod wait;
 
 pub use app::{App, exchange};
 pub use gateway::TestGateway;
+pub use talk::Talk;
 pub use tunnel::Tunnel;
 pub use wait::eventually;
 
