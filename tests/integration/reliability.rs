@@ -3,6 +3,7 @@
 
 mod churn;
 mod controller_death;
+mod hardship;
 mod port_clash;
 mod proxy_death;
 mod retargeting;

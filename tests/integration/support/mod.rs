@@ -4,6 +4,7 @@
 pub mod app;
 pub mod deployed_stunnel;
 pub mod gateway;
+pub mod hardship;
 pub mod leftovers;
 pub mod measure;
 pub mod ports;
