@@ -9,6 +9,7 @@ mod controller_restart;
 mod deployed_client;
 mod deployed_peer;
 mod eavesdroppers;
+mod gateway_service;
 mod reliability;
 mod strangers;
 mod streams;
