@@ -176,8 +176,10 @@ impl Engine {
         let leases = self.lease(role, connections)?;
         let doing = "make the session's folder";
         let folder = self.shared.state.make(session).map_err(|source| Refusal::Internal { doing, source })?;
+        failpoint!("session-folder-made");
         crate::secrets::write_key_file(&folder.places().key_file(), &uid)
             .map_err(|source| Refusal::Internal { doing: "write the session's key", source })?;
+        failpoint!("key-written");
         let (answer, answered) = oneshot::channel();
         let lifetime = self.shared.settings.lifetime(lifetime);
         let parts = SessionParts { session, leases, folder, answer, lifetime, shared: Arc::clone(&self.shared) };

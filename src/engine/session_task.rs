@@ -336,6 +336,7 @@ impl Task {
             }
             Order::End { why, done } => {
                 self.step(Event::Release(why)).await;
+                failpoint!("before-release-is-answered");
                 if done.send(()).is_err() {
                     tracing::debug!(session = %self.session, "whoever asked for the end did not wait for it");
                 }
@@ -352,6 +353,7 @@ impl Task {
         self.announced_targets = targets;
         // Nothing rejects a HELLO while the task runs: an ending session is gone with its step.
         self.step(Event::Announce(endpoints)).await;
+        failpoint!("before-hello-is-answered");
         let announced = Announced { role: self.session.role, listeners: self.listeners.clone() };
         reply(answer, Ok(announced));
     }
@@ -460,6 +462,7 @@ impl Task {
     async fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::AnswerReserve => {
+                failpoint!("before-req-is-answered");
                 if let Some(answer) = self.waiting_reserve.take() {
                     let listeners = self.listeners.clone();
                     reply(answer, Ok(Reserved { listeners, announced: self.machine.announced.clone() }));
@@ -475,10 +478,12 @@ impl Task {
                         self.reporter.clone(),
                     )
                 });
+                failpoint!("before-the-plan-is-served");
                 path.serve(plan);
             }
             Effect::AnswerUpdated => {
                 let targets = self.machine.live.iter().flat_map(|plan| plan.routes.iter().map(|r| r.target)).collect();
+                failpoint!("before-update-is-answered");
                 let serving = Serving { listeners: self.listeners.clone(), targets };
                 self.answer_update(Ok(serving));
             }
@@ -492,6 +497,7 @@ impl Task {
                 self.answer_update(Err(refusal));
             }
             Effect::TearDown(why) => {
+                failpoint!("before-release");
                 self.publish(&format!("ending: {why}"));
                 self.tear_down(why).await;
                 self.step(Event::Drained).await;
@@ -515,7 +521,9 @@ impl Task {
         if let Some(path) = self.data_path.take() {
             path.stop().await;
         }
+        failpoint!("processes-stopped");
         self.leases.clear();
+        failpoint!("ports-given-back");
         if let Err(e) = self.folder.remove() {
             tracing::error!(%session, "cannot remove the session's folder: {e}");
         }

@@ -103,7 +103,10 @@ impl Record {
     /// # Errors
     /// What the system says; the old journal is then whole still.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        write_durably(&folder.join(FILE), &serde_json::to_vec_pretty(self)?)
+        failpoint!("before-the-journal");
+        write_durably(&folder.join(FILE), &serde_json::to_vec_pretty(self)?)?;
+        failpoint!("after-the-journal");
+        Ok(())
     }
 }
 

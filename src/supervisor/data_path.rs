@@ -314,6 +314,7 @@ impl Task {
         for draft in &drafts {
             unit::check(draft, &self.place).await?;
         }
+        failpoint!("configurations-checked");
         let mut undo = Undo::default();
         for draft in drafts {
             if let Err(e) = self.bring(draft, &mut undo).await {

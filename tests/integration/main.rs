@@ -9,6 +9,8 @@ mod controller_restart;
 mod deployed_client;
 mod deployed_peer;
 mod eavesdroppers;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod gateway_service;
 mod reliability;
 mod strangers;
