@@ -1,9 +1,9 @@
 //! What an earlier run of the controller has left: sessions to go on with, and
 //! things to clear away.
 
+use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
-
-use nix::unistd::Pid;
 
 use super::Shared;
 use crate::causes::causes;
@@ -48,7 +48,11 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared) -> Result<Adopt
 fn read(folder: &SessionFolder, shared: &Shared) -> Result<(SessionId, Record, Vec<PortLease>), RecordError> {
     let places = folder.places();
     let record = Record::read(&places.path)?;
-    let uid = secrets::read_key_file(&places.key_file()).map_err(RecordError::Read)?.digest();
+    let key = secrets::read_key_file(&places.key_file()).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => RecordError::Ending,
+        _ => RecordError::Read(e),
+    })?;
+    let uid = key.digest();
     let session = [Role::Prod, Role::Cons]
         .map(|role| SessionId { uid, role })
         .into_iter()
@@ -84,16 +88,18 @@ impl Unusable {
     pub(super) fn clear_away(self, shared: &Shared, seen: &Sighting) {
         let path = self.folder.places().path.clone();
         let folder = path.display();
-        let strays: Vec<Pid> = seen.still_in(&path);
-        strays.iter().copied().for_each(store::kill_now);
+        let strays = end_processes(&path, seen);
         match self.why {
             RecordError::None => {
-                tracing::info!(%folder, processes = strays.len(), "a session that had no HELLO yet ended with the controller");
+                tracing::info!(%folder, processes = strays, "a session that had no HELLO yet ended with the controller");
+            }
+            RecordError::Ending => {
+                tracing::info!(%folder, processes = strays, "a session whose release had been cut short is gone");
             }
             why => match shared.state.set_aside(self.folder) {
                 Ok(place) => tracing::error!(
                     %folder,
-                    processes = strays.len(),
+                    processes = strays,
                     "this session cannot be gone on with, and is set aside in {}: {}",
                     place.display(),
                     causes(&why),
@@ -102,6 +108,14 @@ impl Unusable {
             },
         }
     }
+}
+
+/// Ends all processes that an earlier run has left in a session's folder, and
+/// answers with how many.
+pub(super) fn end_processes(folder: &Path, seen: &Sighting) -> usize {
+    let strays = seen.still_in(folder);
+    strays.iter().copied().for_each(store::kill_now);
+    strays.len()
 }
 
 /// What the journal says of a session, `None` before its HELLO.

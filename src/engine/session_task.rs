@@ -214,6 +214,9 @@ pub(super) fn resume(
             task.reporter.clone(),
             Resumed { plan, was_changing, seen },
         ));
+    } else {
+        // Whatever was coming up when that run ended was confirmed to nobody.
+        adoption::end_processes(&task.folder.places().path, &seen);
     }
     task.publish("taken over from an earlier run");
     tokio::spawn(task.run(inbox));

@@ -61,6 +61,9 @@ pub enum RecordError {
     /// The session had not come far enough to have one.
     #[error("it has no journal yet")]
     None,
+    /// Its key is gone, which is the first thing that goes.
+    #[error("it was being released")]
+    Ending,
     /// It cannot be read.
     #[error("its journal cannot be read")]
     Read(#[source] io::Error),
