@@ -330,6 +330,11 @@ impl Engine {
         released
     }
 
+    /// Ends every watch, after the events that there have been.
+    pub fn end_watches(&self) {
+        self.shared.feed.close();
+    }
+
     /// What this gateway is.
     #[must_use]
     pub fn overview(&self) -> Overview {

@@ -162,6 +162,26 @@ async fn a_watcher_learns_why_a_session_was_released() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watcher_sees_the_end_and_does_not_hold_it_up() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let app = App::start().await;
+        let mut gateway = TestGateway::start(&[]).await;
+        let client = gateway.client().await;
+        let mut events = client.watch(0, "").await.expect("watched");
+        half(&Uid::random().expect("randomness"), &app, None).open(&client, None).await.expect("serving");
+        let start = Instant::now();
+        assert!(gateway.end(signal).await.success());
+        let ended = start.elapsed();
+        session::event(&client, &mut events, |event| event.what == "ending: the gateway is shutting down").await;
+        session::event(&client, &mut events, |event| event.what == "released").await;
+        assert_eq!(client.next_event(&mut events).await.expect("a clean end"), None);
+        println!("{signal}: ended after {} ms under a watcher", ended.as_millis());
+        assert!(ended < Duration::from_secs(2), "{signal}: ended after {ended:?}");
+        gateway.assert_nothing_left();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_drains_ends_its_sessions_and_takes_no_new_ones() {
     let app = App::start().await;
     let gateway = TestGateway::start(&[]).await;
