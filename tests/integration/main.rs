@@ -16,3 +16,4 @@ mod reliability;
 mod strangers;
 mod streams;
 mod support;
+mod upgrade;
