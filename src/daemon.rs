@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Programs;
@@ -56,6 +57,9 @@ pub enum Ended {
     Left,
 }
 
+/// How long clients may take to read their last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
 /// Runs the control server until SIGTERM or SIGINT, then releases every session,
 /// or leaves them to the next run.
 ///
@@ -105,7 +109,11 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended
         _ = interrupt.recv() => tracing::info!("SIGINT: releasing all sessions"),
     }
     engine.drain(Duration::ZERO).await;
+    engine.end_watches();
     stop.cancel();
-    server.await?;
+    match timeout(LAST_ANSWERS, server).await {
+        Ok(outcome) => outcome?,
+        Err(_) => tracing::warn!("some clients do not take their last answers; not waiting for them"),
+    }
     Ok(Ended::Released)
 }

@@ -11,6 +11,15 @@
 //!
 //! [`daemon`] is the only module that knows every part.
 
+/// A point where the tests end the controller, as a power cut would: with the
+/// feature `failpoints`, when `FAILPOINTS=name=return` says so.
+macro_rules! failpoint {
+    ($name:literal) => {
+        #[cfg(feature = "failpoints")]
+        let _: Option<()> = fail::eval($name, |_| std::process::abort());
+    };
+}
+
 pub mod backend;
 pub mod causes;
 pub mod cli;

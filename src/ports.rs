@@ -13,6 +13,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::session::ListenAddr;
@@ -38,6 +39,9 @@ pub enum PortError {
         /// The whole range.
         range: RangeInclusive<u16>,
     },
+    /// This process may open no more.
+    #[error("the gateway has no file descriptors left")]
+    NoDescriptors,
     /// The address cannot be listened on at all.
     #[error("listen on {ip}")]
     Address {
@@ -80,7 +84,7 @@ impl Ports {
     /// The lowest port that is free on `ip`.
     ///
     /// # Errors
-    /// [`PortError::NoneFree`], or what makes the address unusable.
+    /// [`PortError`]
     pub fn lease_any(&self, ip: IpAddr) -> Result<PortLease, PortError> {
         for port in self.range.clone() {
             match self.try_lease(SocketAddr::new(ip, port)) {
@@ -88,6 +92,9 @@ impl Ports {
                 // Held by us, or by another program, or not for us (ports below 1024).
                 Ok(None) => {}
                 Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {}
+                Err(e) if matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE)) => {
+                    return Err(PortError::NoDescriptors);
+                }
                 Err(source) => return Err(PortError::Address { ip, source }),
             }
         }

@@ -139,6 +139,11 @@ fn faulty(faults: &Faults) -> ExitCode {
 }
 
 fn serve(settings: Settings, verbose: bool) -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _points = {
+        say!("s2cs: built with failpoints, which is for tests alone");
+        fail::FailScenario::setup()
+    };
     let default = if verbose { "info,scistream=debug" } else { "info" };
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into()))

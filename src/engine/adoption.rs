@@ -1,10 +1,9 @@
 //! What an earlier run of the controller has left: sessions to go on with, and
 //! things to clear away.
 
-use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
-
-use nix::unistd::Pid;
 
 use super::Shared;
 use crate::causes::causes;
@@ -12,7 +11,7 @@ use crate::flows::{Books, BooksFile};
 use crate::ports::PortLease;
 use crate::secrets;
 use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
-use crate::store::{self, Live, Record, RecordError, SessionFolder};
+use crate::store::{self, Live, Record, RecordError, SessionFolder, Sighting};
 
 /// A session of an earlier run, ready to be gone on with.
 pub(super) struct Adoption {
@@ -69,7 +68,11 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared) -> Result<Adopt
 fn read(folder: &SessionFolder, shared: &Shared) -> Result<(SessionId, Record, Vec<PortLease>), RecordError> {
     let places = folder.places();
     let record = Record::read(&places.path)?;
-    let uid = secrets::read_key_file(&places.key_file()).map_err(RecordError::Read)?.digest();
+    let key = secrets::read_key_file(&places.key_file()).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => RecordError::Ending,
+        _ => RecordError::Read(e),
+    })?;
+    let uid = key.digest();
     let session = [Role::Prod, Role::Cons]
         .map(|role| SessionId { uid, role })
         .into_iter()
@@ -102,20 +105,21 @@ fn machine(role: Role, record: Record) -> Machine {
 impl Unusable {
     /// Ends the processes that work in the folder, and removes it; one whose
     /// journal cannot be used is kept for an operator to look at.
-    pub(super) fn clear_away(self, shared: &Shared) {
+    pub(super) fn clear_away(self, shared: &Shared, seen: &Sighting) {
         let path = self.folder.places().path.clone();
         let folder = path.display();
-        let programs: BTreeSet<_> = shared.site.known_programs();
-        let strays: Vec<Pid> = store::processes_in(&path, &programs);
-        strays.iter().copied().for_each(store::kill_now);
+        let strays = end_processes(&path, seen);
         match self.why {
             RecordError::None => {
-                tracing::info!(%folder, processes = strays.len(), "a session that had no HELLO yet ended with the controller");
+                tracing::info!(%folder, processes = strays, "a session that had no HELLO yet ended with the controller");
+            }
+            RecordError::Ending => {
+                tracing::info!(%folder, processes = strays, "a session whose release had been cut short is gone");
             }
             why => match shared.state.set_aside(self.folder) {
                 Ok(place) => tracing::error!(
                     %folder,
-                    processes = strays.len(),
+                    processes = strays,
                     "this session cannot be gone on with, and is set aside in {}: {}",
                     place.display(),
                     causes(&why),
@@ -124,6 +128,14 @@ impl Unusable {
             },
         }
     }
+}
+
+/// Ends all processes that an earlier run has left in a session's folder, and
+/// answers with how many.
+pub(super) fn end_processes(folder: &Path, seen: &Sighting) -> usize {
+    let strays = seen.still_in(folder);
+    strays.iter().copied().for_each(store::kill_now);
+    strays.len()
 }
 
 /// When a session was asked for, and what ends it by itself.

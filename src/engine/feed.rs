@@ -55,7 +55,6 @@ const LAG: usize = 1024;
 /// All events of this gateway.
 #[derive(Debug)]
 pub(super) struct Feed {
-    live: broadcast::Sender<SessionEvent>,
     kept: Mutex<Kept>,
 }
 
@@ -63,6 +62,8 @@ pub(super) struct Feed {
 struct Kept {
     last: u64,
     events: VecDeque<SessionEvent>,
+    /// `None` once there will be no more.
+    live: Option<broadcast::Sender<SessionEvent>>,
 }
 
 /// Events since a sequence number, and then as they happen.
@@ -78,8 +79,9 @@ impl Feed {
     pub(super) fn new() -> Self {
         // Microseconds since 1970: a later run goes on higher than any earlier one could count.
         let last = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_micros());
-        let kept = Kept { last: u64::try_from(last).unwrap_or(1), events: VecDeque::new() };
-        Self { live: broadcast::Sender::new(LAG), kept: Mutex::new(kept) }
+        let live = Some(broadcast::Sender::new(LAG));
+        let kept = Kept { last: u64::try_from(last).unwrap_or(1), events: VecDeque::new(), live };
+        Self { kept: Mutex::new(kept) }
     }
 
     pub(super) fn publish(&self, what: String, session: SessionView) {
@@ -90,8 +92,15 @@ impl Feed {
             kept.events.pop_front();
         }
         kept.events.push_back(event.clone());
-        // Nobody need be watching. Sent under the lock, so that events keep their order.
-        drop(self.live.send(event));
+        if let Some(live) = &kept.live {
+            // Nobody need be watching. Sent under the lock, so that events keep their order.
+            drop(live.send(event));
+        }
+    }
+
+    /// There will be no more events: every subscription ends after those that it has.
+    pub(super) fn close(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).live = None;
     }
 
     /// The sequence number of the last event.
@@ -102,7 +111,10 @@ impl Feed {
     /// Events after `after` (0: none of the past). `None` when some of them are no longer kept.
     pub(super) fn since(&self, after: u64) -> Option<Subscription> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = self.live.subscribe();
+        let live = match &kept.live {
+            Some(live) => live.subscribe(),
+            None => broadcast::channel(1).1,
+        };
         if after == 0 || after == kept.last {
             return Some(Subscription { missed: vec![], live });
         }

@@ -34,7 +34,7 @@ use crate::flows::{Ledger, Meter};
 use crate::policy::TargetPolicy;
 use crate::ports::{PortLease, Ports};
 use crate::session::{Endpoint, ListenAddr, Protection, ReleaseReason, Role, SessionId, TargetAddr, Uid};
-use crate::store::StateFolder;
+use crate::store::{Sighting, StateFolder};
 use crate::supervisor::Site;
 
 /// What the engine is told by the operator.
@@ -196,8 +196,10 @@ impl Engine {
         let leases = self.lease(role, connections)?;
         let doing = "make the session's folder";
         let folder = self.shared.state.make(session).map_err(|source| Refusal::Internal { doing, source })?;
+        failpoint!("session-folder-made");
         crate::secrets::write_key_file(&folder.places().key_file(), &uid)
             .map_err(|source| Refusal::Internal { doing: "write the session's key", source })?;
+        failpoint!("key-written");
         let (answer, answered) = oneshot::channel();
         let settings = &self.shared.settings;
         let (lifetime, max_idle) = (settings.lifetime(lifetime), settings.idle(idle));
@@ -357,6 +359,11 @@ impl Engine {
         released
     }
 
+    /// Ends every watch, after the events that there have been.
+    pub fn end_watches(&self) {
+        self.shared.feed.close();
+    }
+
     /// What this gateway is.
     #[must_use]
     pub fn overview(&self) -> Overview {
@@ -378,19 +385,23 @@ impl Engine {
     /// # Errors
     /// When the state folder cannot be read.
     pub async fn adopt(&self) -> std::io::Result<()> {
+        let folders = self.shared.state.left()?;
+        let site = Arc::clone(&self.shared.site);
+        let look = tokio::task::spawn_blocking(move || Sighting::of(&site.known_programs()));
+        let seen = look.await.map_err(std::io::Error::other)?;
         let mut settling = JoinSet::new();
-        for folder in self.shared.state.left()? {
+        for folder in folders {
             match adoption::understand(folder, &self.shared) {
                 Ok(found) => {
                     let session = found.session;
-                    let (handle, settled) = session_task::resume(found, Arc::clone(&self.shared));
+                    let (handle, settled) = session_task::resume(found, Arc::clone(&self.shared), seen.clone());
                     match self.shared.directory.claim(session) {
                         Ok(place) => place.fill(handle),
                         Err(e) => tracing::error!(%session, "cannot take the session over: {e}"),
                     }
                     settling.spawn(settled);
                 }
-                Err(unusable) => unusable.clear_away(&self.shared),
+                Err(unusable) => unusable.clear_away(&self.shared, &seen),
             }
         }
         settling.join_all().await;

@@ -222,6 +222,9 @@ impl Refusal {
             Self::Port(PortError::NoneFree { .. }) => {
                 "release a session, ask for fewer connections, or have the operator widen --port-range"
             }
+            Self::Port(PortError::NoDescriptors) => {
+                "release something first, or have the operator raise the limit of open files"
+            }
             Self::Port(PortError::Address { .. }) => "have the operator check --wan-ip and --lan-ip",
             Self::Program(_) | Self::DataPath(ServeError::Program(_)) => "have the operator install it on the gateway",
             Self::Full { .. } | Self::Short { .. } => "release something first, or try again later",

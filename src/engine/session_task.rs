@@ -20,7 +20,7 @@ use crate::session::{
     Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
     TargetAddr,
 };
-use crate::store::{Record, SessionFolder};
+use crate::store::{Record, SessionFolder, Sighting};
 use crate::supervisor::{DataPath, Report, Resumed, ServeError};
 
 /// HELLO as a session takes it: understood, resolved, and permitted.
@@ -211,7 +211,11 @@ pub(super) fn open(parts: SessionParts) -> SessionHandle {
 
 /// Starts the task of a session of an earlier run. The future resolves once its
 /// data path serves, or has been tried.
-pub(super) fn resume(found: Adoption, shared: Arc<Shared>) -> (SessionHandle, impl Future<Output = ()> + use<>) {
+pub(super) fn resume(
+    found: Adoption,
+    shared: Arc<Shared>,
+    seen: Sighting,
+) -> (SessionHandle, impl Future<Output = ()> + use<>) {
     let Adoption { session, folder, machine, leases, announced_targets, was_changing, .. } = found;
     let Adoption { created, expires, max_idle, books, .. } = found;
     let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
@@ -228,8 +232,11 @@ pub(super) fn resume(found: Adoption, shared: Arc<Shared>) -> (SessionHandle, im
             task.folder.places().clone(),
             std::mem::take(&mut task.leases),
             task.reporter.clone(),
-            Resumed { plan, was_changing },
+            Resumed { plan, was_changing, seen },
         ));
+    } else {
+        // Whatever was coming up when that run ended was confirmed to nobody.
+        adoption::end_processes(&task.folder.places().path, &seen);
     }
     task.publish("taken over from an earlier run");
     tokio::spawn(task.run(inbox));
@@ -385,6 +392,7 @@ impl Task {
             }
             Order::End { why, done } => {
                 self.step(Event::Release(why)).await;
+                failpoint!("before-release-is-answered");
                 if done.send(()).is_err() {
                     tracing::debug!(session = %self.session, "whoever asked for the end did not wait for it");
                 }
@@ -401,6 +409,7 @@ impl Task {
         self.announced_targets = targets;
         // Nothing rejects a HELLO while the task runs: an ending session is gone with its step.
         self.step(Event::Announce(endpoints)).await;
+        failpoint!("before-hello-is-answered");
         let announced = Announced { role: self.session.role, listeners: self.listeners.clone() };
         reply(answer, Ok(announced));
     }
@@ -526,6 +535,7 @@ impl Task {
     async fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::AnswerReserve => {
+                failpoint!("before-req-is-answered");
                 if let Some(answer) = self.waiting_reserve.take() {
                     let listeners = self.listeners.clone();
                     reply(answer, Ok(Reserved { listeners, announced: self.machine.announced.clone() }));
@@ -541,10 +551,12 @@ impl Task {
                         self.reporter.clone(),
                     )
                 });
+                failpoint!("before-the-plan-is-served");
                 path.serve(plan);
             }
             Effect::AnswerUpdated => {
                 let targets = self.machine.live.iter().flat_map(|plan| plan.routes.iter().map(|r| r.target)).collect();
+                failpoint!("before-update-is-answered");
                 let serving = Serving { listeners: self.listeners.clone(), targets };
                 self.answer_update(Ok(serving));
             }
@@ -558,6 +570,7 @@ impl Task {
                 self.answer_update(Err(refusal));
             }
             Effect::TearDown(why) => {
+                failpoint!("before-release");
                 self.publish(&format!("ending: {why}"));
                 self.tear_down(why).await;
                 self.step(Event::Drained).await;
@@ -584,7 +597,9 @@ impl Task {
             path.stop().await;
             self.gauge.look().await;
         }
+        failpoint!("processes-stopped");
         self.leases.clear();
+        failpoint!("ports-given-back");
         if let Err(e) = self.folder.remove() {
             tracing::error!(%session, "cannot remove the session's folder: {e}");
         }

@@ -18,7 +18,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::backend::Folder;
 use crate::session::SessionId;
 
-pub use processes::{installed, kill_now, processes_in};
+pub use processes::{Sighting, installed, kill_now};
 pub use record::{FORMAT, Live, Record, RecordError};
 
 /// The state folder, locked for this controller.
@@ -127,7 +127,9 @@ impl SessionFolder {
     pub fn remove(&mut self) -> io::Result<()> {
         if !self.removed {
             self.remove_key()?;
+            failpoint!("key-removed");
             fs::remove_dir_all(&self.folder.path)?;
+            failpoint!("session-folder-removed");
             self.removed = true;
         }
         Ok(())
@@ -161,6 +163,7 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(&next)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    failpoint!("before-a-file-is-replaced");
     fs::rename(&next, path)?;
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }

@@ -1,28 +1,42 @@
 //! Processes of ours that work in a session's folder, whoever started them.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
-/// All processes that run one of `programs` and work in `folder` or below it.
-/// An operator's shell may stand there too, and is left alone.
-#[must_use]
-pub fn processes_in(folder: &Path, programs: &BTreeSet<PathBuf>) -> Vec<Pid> {
-    let mut system = System::new();
-    let what = ProcessRefreshKind::nothing().with_cwd(UpdateKind::Always).with_exe(UpdateKind::Always);
-    system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
-    system
-        .processes()
-        .values()
-        // Threads work in the same folder as their process.
-        .filter(|process| process.thread_kind().is_none())
-        .filter(|process| process.cwd().is_some_and(|cwd| cwd.starts_with(folder)))
-        .filter(|process| process.exe().is_some_and(|exe| programs.contains(&installed(exe))))
-        .filter_map(|process| i32::try_from(process.pid().as_u32()).ok().map(Pid::from_raw))
-        .collect()
+/// Who works where, as one look at all processes of the host has shown it: with
+/// many sessions, a look for each would take seconds.
+#[derive(Debug, Clone)]
+pub struct Sighting(Arc<[(Pid, PathBuf)]>);
+
+impl Sighting {
+    /// Looks for all processes that run one of `programs`. An operator's shell may
+    /// stand in a session's folder too, and is left alone.
+    #[must_use]
+    pub fn of(programs: &BTreeSet<PathBuf>) -> Self {
+        let mut system = System::new();
+        let what = ProcessRefreshKind::nothing().with_cwd(UpdateKind::Always).with_exe(UpdateKind::Always);
+        system.refresh_processes_specifics(ProcessesToUpdate::All, true, what.without_tasks());
+        let found = system.processes().values().filter_map(|process| {
+            let pid = i32::try_from(process.pid().as_u32()).ok().map(Pid::from_raw)?;
+            let is_ours = process.exe().is_some_and(|exe| programs.contains(&installed(exe)));
+            is_ours.then(|| Some((pid, process.cwd()?.to_owned()))).flatten()
+        });
+        Self(found.collect())
+    }
+
+    /// Those that were seen in `folder` or below it, and are there still: the number
+    /// of one that has ended meanwhile may be another's by now.
+    #[must_use]
+    pub fn still_in(&self, folder: &Path) -> Vec<Pid> {
+        let seen = self.0.iter().filter(|(_, cwd)| cwd.starts_with(folder)).map(|(pid, _)| *pid);
+        seen.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))).collect()
+    }
 }
 
 /// The path of an executable as it was installed: one that was replaced by an

@@ -64,6 +64,9 @@ pub enum RecordError {
     /// The session had not come far enough to have one.
     #[error("it has no journal yet")]
     None,
+    /// Its key is gone, which is the first thing that goes.
+    #[error("it was being released")]
+    Ending,
     /// It cannot be read.
     #[error("its journal cannot be read")]
     Read(#[source] io::Error),
@@ -106,7 +109,10 @@ impl Record {
     /// # Errors
     /// What the system says; the old journal is then whole still.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        write_durably(&folder.join(FILE), &serde_json::to_vec_pretty(self)?)
+        failpoint!("before-the-journal");
+        write_durably(&folder.join(FILE), &serde_json::to_vec_pretty(self)?)?;
+        failpoint!("after-the-journal");
+        Ok(())
     }
 }
 

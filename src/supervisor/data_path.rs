@@ -15,6 +15,7 @@ use super::unit::{self, Draft, ServeError, Unit};
 use crate::backend::{Catalog, Circumstances, Folder, Manifest, Program, ProgramError, Programs, Stage, chain, render};
 use crate::ports::PortLease;
 use crate::session::{Plan, SessionId};
+use crate::store::Sighting;
 
 /// What all data paths of this gateway have in common.
 #[derive(Debug)]
@@ -176,6 +177,8 @@ pub struct Resumed {
     pub plan: Plan,
     /// Whether it was being moved to another one when that run ended.
     pub was_changing: bool,
+    /// Who worked where when this run started.
+    pub seen: Sighting,
 }
 
 impl Task {
@@ -286,7 +289,7 @@ impl Task {
             }
         }
         let ours: Vec<_> = self.units.iter().map(Unit::pid).collect();
-        self.place.end_strays(&ours, &self.site.known_programs());
+        self.place.end_strays(&ours, &resumed.seen);
         self.serve(&resumed.plan).await
     }
 
@@ -311,6 +314,7 @@ impl Task {
         for draft in &drafts {
             unit::check(draft, &self.place).await?;
         }
+        failpoint!("configurations-checked");
         let mut undo = Undo::default();
         for draft in drafts {
             if let Err(e) = self.bring(draft, &mut undo).await {

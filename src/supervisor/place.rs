@@ -1,11 +1,11 @@
 //! What the processes of one session have in common: a folder, the sockets that
 //! they inherit, and somebody who waits for their ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::{Pid, getpgid};
 use tokio_util::task::TaskTracker;
@@ -16,7 +16,7 @@ use super::process::Spawn;
 use super::sockets::SessionSockets;
 use crate::backend::{Folder, Program, Stage};
 use crate::ports::PortLease;
-use crate::store;
+use crate::store::{self, Sighting};
 
 /// Where a session's processes live.
 #[derive(Debug)]
@@ -96,8 +96,8 @@ impl Place {
 
     /// Ends what works in the folder and is none of `ours`: an earlier run may have
     /// been killed between starting a process and writing it down.
-    pub(super) fn end_strays(&self, ours: &[Pid], programs: &BTreeSet<PathBuf>) {
-        for pid in store::processes_in(&self.folder.path, programs) {
+    pub(super) fn end_strays(&self, ours: &[Pid], seen: &Sighting) {
+        for pid in seen.still_in(&self.folder.path) {
             let group = getpgid(Some(pid)).unwrap_or(pid);
             if !ours.contains(&group) {
                 tracing::warn!(%pid, folder = %self.folder.path.display(), "a process that nobody knows works here; it is ended");

@@ -101,11 +101,13 @@ impl Unit {
         let Draft { stage, program, text } = draft;
         let config = place.folder.config_file(&stage);
         fs::rename(next_file(&config), &config).map_err(system(&stage, "put the configuration in place"))?;
+        failpoint!("configuration-in-place");
         let log = Log::new(place.folder.log_file(&stage));
         let started = log.mark();
         let process = spawn(&stage, &program, place)?;
         let mut unit = Self { stage, program, config, log, text, process, started, settled: Instant::now() };
         unit.await_ready().await?;
+        failpoint!("process-ready");
         Ok(unit)
     }
 
@@ -151,8 +153,10 @@ impl Unit {
     pub(super) async fn change(&mut self, draft: Draft) -> Result<(), ServeError> {
         let Draft { stage, text, .. } = draft;
         fs::rename(next_file(&self.config), &self.config).map_err(system(&stage, "put the configuration in place"))?;
+        failpoint!("changed-configuration-in-place");
         match self.reload().await {
             Ok(()) => {
+                failpoint!("change-confirmed");
                 self.stage = stage;
                 self.text = text;
                 Ok(())
@@ -186,6 +190,7 @@ impl Unit {
         sleep_until(self.settled + reload.settle_seconds).await;
         let mark = self.log.mark();
         self.process.signal(reload.signal);
+        failpoint!("change-signalled");
         self.await_verdict(mark, &reload.confirmed, &reload.refused, reload.timeout_seconds).await
     }
 
@@ -263,7 +268,9 @@ impl Unit {
 fn spawn(stage: &Stage, program: &Program, place: &mut Place) -> Result<Process, ServeError> {
     let process =
         place.for_serving(stage, program).and_then(Process::spawn).map_err(system(stage, "start the process"))?;
+    failpoint!("process-started");
     place.note(&stage.manifest.name, process.identity()).map_err(system(stage, "write down the process"))?;
+    failpoint!("process-written-down");
     Ok(process)
 }
 

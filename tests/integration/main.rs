@@ -13,9 +13,14 @@ mod deployed_client;
 mod deployed_faults;
 mod deployed_peer;
 mod eavesdroppers;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod flows;
+mod gateway_service;
 mod golden;
+mod reliability;
 mod strangers;
 mod streams;
 mod support;
+mod upgrade;
 mod wire;

@@ -22,8 +22,14 @@ async fn the_drafts_name_of_the_service_does_the_same() {
     let draft = SciStreamControlClient::new(channel(&gateway).await);
     let uid = new_uid();
     let half = async |role: &str, announced: Vec<String>, targets: Vec<String>| {
-        let request =
-            wire::Request { uid: uid.clone(), role: role.into(), num_conn: 1, rate: 10_000, lifetime_seconds: 0 };
+        let request = wire::Request {
+            uid: uid.clone(),
+            role: role.into(),
+            num_conn: 1,
+            rate: 10_000,
+            lifetime_seconds: 0,
+            idle_seconds: 0,
+        };
         let hello = wire::Hello { uid: uid.clone(), prod_listeners: announced, role: role.into() };
         let (mut one, mut other) = (draft.clone(), draft.clone());
         let (reserved, announced) = tokio::join!(one.request_stream(request), other.hello(hello));
@@ -50,7 +56,14 @@ async fn both_names_share_their_sessions() {
     let mut deployed = ControlClient::new(channel(&gateway).await);
     let mut draft = SciStreamControlClient::new(channel(&gateway).await);
     let uid = new_uid();
-    let request = wire::Request { uid: uid.clone(), role: "PROD".into(), num_conn: 1, rate: 0, lifetime_seconds: 0 };
+    let request = wire::Request {
+        uid: uid.clone(),
+        role: "PROD".into(),
+        num_conn: 1,
+        rate: 0,
+        lifetime_seconds: 0,
+        idle_seconds: 0,
+    };
     let endpoints = vec!["127.0.0.1:5300".to_owned()];
     let hello = wire::Hello { uid: uid.clone(), prod_listeners: endpoints.clone(), role: "PROD".into() };
     let (reserved, announced) = tokio::join!(deployed.req(request), draft.hello(hello));

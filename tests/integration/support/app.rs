@@ -92,7 +92,7 @@ impl Drop for App {
 /// The first byte says what the consumer wants.
 const CONSUMER_FIRST: u8 = b'C';
 const PRODUCER_FIRST: u8 = b'P';
-const ECHO: u8 = b'E';
+pub const ECHO: u8 = b'E';
 
 async fn serve(mut stream: TcpStream, read: &AtomicUsize, whole: &AtomicUsize) -> std::io::Result<()> {
     let what = stream.read_u8().await?;

@@ -114,6 +114,11 @@ impl TestGateway {
 
     /// Starts s2cs (again) with the same folder and ports.
     pub async fn run(&mut self) {
+        self.run_in(&[]).await;
+    }
+
+    /// The same, with these variables in its environment.
+    pub async fn run_in(&mut self, environment: &[(&str, &str)]) {
         let range = self.port_range();
         let out = File::create(self.folder.path().join("out")).expect("a file");
         let err = File::options().create(true).append(true).open(self.log_file()).expect("a file");
@@ -124,6 +129,7 @@ impl TestGateway {
             .arg("--site-dir")
             .arg(self.folder.path())
             .args(&self.flags)
+            .envs(environment.iter().copied())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(out)

@@ -20,8 +20,14 @@ impl Raw {
     }
 
     pub async fn req(&self, uid: &str, role: &str, connections: i32, rate: i32) -> Result<wire::Response, Status> {
-        let message =
-            wire::Request { uid: uid.into(), role: role.into(), num_conn: connections, rate, lifetime_seconds: 0 };
+        let message = wire::Request {
+            uid: uid.into(),
+            role: role.into(),
+            num_conn: connections,
+            rate,
+            lifetime_seconds: 0,
+            idle_seconds: 0,
+        };
         Ok(self.0.clone().req(message).await?.into_inner())
     }
 

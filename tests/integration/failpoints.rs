@@ -1,0 +1,138 @@
+//! The controller ends at every step of REQ, HELLO, UPDATE and RELEASE, as in a
+//! power cut, and is started again: then the journal, the processes and the
+//! ports agree. A session is there and works, or is gone with all it had.
+
+use std::os::unix::process::ExitStatusExt;
+
+use nix::sys::signal::Signal;
+use scistream::client::{ClientError, Gateway};
+use scistream::session::{Role, Uid};
+use scistream::store::Record;
+use tokio::task::JoinSet;
+
+use crate::support::app::First;
+use crate::support::tunnel::{ask, open_cons};
+use crate::support::{App, TestGateway, eventually, exchange, session};
+
+/// Each point, and how often it is passed in [`life`].
+const POINTS: [(&str, usize); 22] = [
+    ("session-folder-made", 1),
+    ("key-written", 1),
+    ("before-the-journal", 5),
+    // The journal's five and one for each process that is written down.
+    ("before-a-file-is-replaced", 6),
+    ("after-the-journal", 5),
+    ("before-req-is-answered", 1),
+    ("before-hello-is-answered", 1),
+    ("before-the-plan-is-served", 2),
+    ("configurations-checked", 2),
+    ("configuration-in-place", 1),
+    ("process-started", 1),
+    ("process-written-down", 1),
+    ("process-ready", 1),
+    ("changed-configuration-in-place", 1),
+    ("change-signalled", 1),
+    ("change-confirmed", 1),
+    ("before-update-is-answered", 2),
+    ("before-release", 1),
+    ("processes-stopped", 1),
+    ("ports-given-back", 1),
+    ("key-removed", 1),
+    ("session-folder-removed", 1),
+];
+
+/// A session's whole life, as far as the controller goes along.
+async fn life(client: &Gateway, uid: &Uid, first: &App, second: &App) -> Result<(), ClientError> {
+    let asked = ask(uid, Role::Prod, 1, vec![first.endpoint().parse().expect("an endpoint")]);
+    asked.open(client, None).await?;
+    client.update(uid, Role::Prod, vec![second.endpoint()]).await?;
+    client.release(uid).await
+}
+
+/// What became of a session after the restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Gone,
+    Announced,
+    Serving,
+}
+
+async fn ended_at(backend: &str, point: &str, passed_before: usize) -> Fate {
+    let place = format!("{backend}: {point} after {passed_before}");
+    let (first, second) = (App::start().await, App::start().await);
+    let mut prod = TestGateway::start(&["--backend", backend]).await;
+    let cons = TestGateway::start(&[]).await;
+    prod.end(Signal::SIGKILL).await;
+    prod.run_in(&[("FAILPOINTS", &format!("{point}={passed_before}*off->return"))]).await;
+    let uid = Uid::random().expect("randomness");
+    let outcome = life(&prod.client().await, &uid, &first, &second).await;
+    assert!(outcome.is_err(), "{place}: never passed");
+    let status = prod.end(Signal::SIGKILL).await;
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{place}: {status}");
+
+    prod.run().await;
+    assert!(!prod.state_dir().join("set-aside").exists(), "{place}: set aside: {}", prod.stderr());
+    let client = prod.client().await;
+    let sessions = client.list().await.expect("listed").sessions;
+    let fate = match sessions.first() {
+        None => Fate::Gone,
+        Some(session) => {
+            let record = Record::read(&session::folder(&prod, &uid, Role::Prod)).expect("a journal");
+            let listeners: Vec<_> = record.listeners.iter().map(ToString::to_string).collect();
+            assert_eq!(session.listeners, listeners, "{place}: the journal says other ports");
+            assert_eq!(session.state == "active", record.live.is_some(), "{place}: the journal says another state");
+            let fate = if session.state == "active" { Fate::Serving } else { Fate::Announced };
+            if fate == Fate::Announced {
+                eventually("no process is left of what was not confirmed", || prod.processes().is_empty()).await;
+                client.update(&uid, Role::Prod, vec![]).await.expect("it can be started");
+            }
+            let session = session::all_well(&client).await.remove(0);
+            let leaders = session::leaders_and_workers(&prod, &uid, Role::Prod).0.len();
+            assert_eq!(leaders, if backend == "native" { 1 } else { 2 }, "{place}: {:?}", prod.processes());
+            let half = open_cons(&uid, &cons, session.listeners, 1).await;
+            exchange(&half.listeners[0], First::Consumer).await;
+            let target = [&first, &second].into_iter().find(|app| app.endpoint() == session.targets[0]);
+            assert_eq!(target.expect("one of ours").connections(), 1, "{place}: it serves another plan than it says");
+            client.release(&uid).await.expect("released");
+            cons.client().await.release(&uid).await.expect("released");
+            fate
+        }
+    };
+    prod.assert_nothing_left();
+    fate
+}
+
+async fn ended_everywhere(backend: &'static str) {
+    let mut places = POINTS.iter().flat_map(|(point, times)| (0..*times).map(|before| (*point, before)));
+    let (mut running, mut fates) = (JoinSet::new(), Vec::new());
+    loop {
+        while running.len() < 3
+            && let Some((point, before)) = places.next()
+        {
+            running.spawn(async move { (point, before, ended_at(backend, point, before).await) });
+        }
+        let Some(ended) = running.join_next().await else { break };
+        fates.push(ended.expect("no panic"));
+    }
+    for (point, before, fate) in &fates {
+        println!("{backend}: ended at {point}, passed {before} times before: {fate:?}");
+    }
+    let count = |wanted| fates.iter().filter(|(_, _, fate)| *fate == wanted).count();
+    println!(
+        "{backend}: ended at {} places: {} gone, {} announced, {} serving; journal, processes and ports agree at all",
+        fates.len(),
+        count(Fate::Gone),
+        count(Fate::Announced),
+        count(Fate::Serving),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn native_ended_at_every_step() {
+    ended_everywhere("native").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_chain_ended_at_every_step() {
+    ended_everywhere("haproxy").await;
+}

@@ -1,0 +1,9 @@
+//! What a stream outlives, in numbers: its controller's death, its proxies',
+//! other sessions, a full disk. A module a promise.
+
+mod churn;
+mod controller_death;
+mod hardship;
+mod port_clash;
+mod proxy_death;
+mod retargeting;
