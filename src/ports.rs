@@ -28,6 +28,15 @@ pub struct Ports {
     held: Arc<Mutex<HashSet<SocketAddr>>>,
 }
 
+/// Who may be listening on a port that is taken again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// A process of the session that had it.
+    ByOurs,
+    /// None of the session's processes lives: whoever listens is a stranger.
+    ByNobody,
+}
+
 /// A port that could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
@@ -110,14 +119,17 @@ impl Ports {
         self.try_lease(address).ok().flatten()
     }
 
-    /// Takes a port again that a process of an earlier run listens on, or listened
-    /// on: nobody else can have it from here on. `None` if somebody else has it.
+    /// Takes a port again that a session of an earlier run had: nobody else can have
+    /// it from here on. `None` if somebody else has it.
     ///
     /// The port may lie outside the range: the operator may have changed it.
     #[must_use]
-    pub fn retake(&self, address: SocketAddr) -> Option<PortLease> {
+    pub fn retake(&self, address: SocketAddr, served: Served) -> Option<PortLease> {
+        if let Ok(Some(lease)) = self.try_lease(address) {
+            return Some(lease);
+        }
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.contains(&address) {
+        if served == Served::ByNobody || held.contains(&address) {
             return None;
         }
         let socket = hold(address).ok()?;
@@ -261,7 +273,8 @@ mod tests {
         drop(earlier);
 
         let ports = Ports::new(range.clone());
-        let again = ports.retake(address).expect("beside the process");
+        assert!(ports.retake(address, Served::ByNobody).is_none(), "a stranger's port was taken");
+        let again = ports.retake(address, Served::ByOurs).expect("beside the process");
         for _ in 0..50 {
             let client = TcpStream::connect(address).expect("the process serves");
             let (_, peer) = serving.accept().expect("it came to the process");

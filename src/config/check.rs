@@ -42,6 +42,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
     let protection = protection(settings.protection.as_deref(), faults);
     let (catalog, backend, terminator) = check_backend(&settings, &backend_name, protection, faults)?;
     let hello_timeout = seconds("hello_timeout", settings.hello_timeout.unwrap_or(180.0), faults);
+    let update_timeout = seconds("update_timeout", settings.update_timeout.unwrap_or(3600.0), faults);
     let drain_grace = seconds("drain_grace", settings.drain_grace.unwrap_or(1.0), faults);
     let max_lifetime = settings.max_lifetime.map(|most| seconds("max_lifetime", most, faults));
     let max_idle = settings.max_idle.map(|most| at_least_a_second("max_idle", most, faults));
@@ -67,6 +68,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
             protection,
             targets: TargetPolicy { loopback: listen.ip().is_loopback() },
             hello_timeout,
+            update_timeout,
             max_sessions,
             least_free_memory: u64::from(settings.least_free_memory.unwrap_or(64)) << 20,
             max_lifetime,

@@ -70,6 +70,9 @@ pub struct Settings {
     /// Seconds that REQ waits for HELLO, and HELLO for REQ [default: 180]
     #[arg(long, value_name = "SECONDS")]
     pub hello_timeout: Option<f64>,
+    /// Seconds that a session waits for its first UPDATE [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    pub update_timeout: Option<f64>,
     /// Sessions at once [default: 1000]
     #[arg(long, value_name = "N")]
     pub max_sessions: Option<usize>,
@@ -131,7 +134,7 @@ impl Settings {
         let flags = self;
         first_of!(flags, file: config listener_ip port listen wan_ip lan_ip advertise_ip port_range backend
             terminator protection state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
-            max_sessions max_listeners max_connections least_free_memory drain_grace max_lifetime max_idle
+            update_timeout max_sessions max_listeners max_connections least_free_memory drain_grace max_lifetime max_idle
             keep_sessions_on_exit r#type client_id client_secret)
     }
 

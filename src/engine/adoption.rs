@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::Shared;
 use crate::causes::causes;
 use crate::flows::{Books, BooksFile};
-use crate::ports::PortLease;
+use crate::ports::{PortLease, Served};
 use crate::secrets;
 use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
 use crate::store::{self, Live, Record, RecordError, SessionFolder, Sighting};
@@ -36,8 +36,8 @@ pub(super) struct Unusable {
 }
 
 /// Reads a folder of an earlier run, and takes its ports again.
-pub(super) fn understand(folder: SessionFolder, shared: &Shared) -> Result<Adoption, Unusable> {
-    match read(&folder, shared) {
+pub(super) fn understand(folder: SessionFolder, shared: &Shared, seen: &Sighting) -> Result<Adoption, Unusable> {
+    match read(&folder, shared, seen) {
         Ok((session, record, leases)) => {
             let announced_targets = record.announced_targets.iter().copied().map(TargetAddr).collect();
             let was_changing = record.changing;
@@ -65,7 +65,11 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared) -> Result<Adopt
     }
 }
 
-fn read(folder: &SessionFolder, shared: &Shared) -> Result<(SessionId, Record, Vec<PortLease>), RecordError> {
+fn read(
+    folder: &SessionFolder,
+    shared: &Shared,
+    seen: &Sighting,
+) -> Result<(SessionId, Record, Vec<PortLease>), RecordError> {
     let places = folder.places();
     let record = Record::read(&places.path)?;
     let key = secrets::read_key_file(&places.key_file()).map_err(|e| match e.kind() {
@@ -81,9 +85,13 @@ fn read(folder: &SessionFolder, shared: &Shared) -> Result<(SessionId, Record, V
     if record.live.as_ref().is_some_and(|live| live.targets.len() != record.listeners.len()) {
         return Err(RecordError::Foreign("its journal has not as many targets as listeners".into()));
     }
+    let served = match seen.still_in(&places.path).is_empty() {
+        true => Served::ByNobody,
+        false => Served::ByOurs,
+    };
     let leases = record.listeners.iter().map(|address| {
         let taken = || RecordError::Foreign(format!("its port {address} is held by somebody else"));
-        shared.ports.retake(*address).ok_or_else(taken)
+        shared.ports.retake(*address, served).ok_or_else(taken)
     });
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
     Ok((session, record, leases))

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::handle::{Order, SessionHandle};
 use super::refusal::{Code, Refusal};
-use super::session_task::{Order, SessionHandle};
 use crate::session::{ReleaseReason, Role, SessionId, UidDigest};
 
 /// HELLOs that may wait for their REQ at once.
@@ -103,6 +103,12 @@ impl Directory {
         inner.refused.remove(&session.uid);
         inner.sessions.insert(session, Place::Claimed);
         Ok(Claim { directory: self, session, filled: false })
+    }
+
+    /// Takes the place of a session that an earlier run had let in.
+    pub(super) fn claim_again(&self, session: SessionId) -> Claim<'_> {
+        self.lock().sessions.insert(session, Place::Claimed);
+        Claim { directory: self, session, filled: false }
     }
 
     pub(super) fn find(&self, session: SessionId) -> Result<SessionHandle, Refusal> {
@@ -268,7 +274,7 @@ impl Claim<'_> {
         if inner.closed || doomed {
             // Nobody waits for a session that came too late.
             let why = if doomed { ReleaseReason::Asked } else { ReleaseReason::Shutdown };
-            drop(handle.begin_end(why));
+            drop(handle.end(why));
         }
         inner.sessions.insert(self.session, Place::Filled(handle));
     }

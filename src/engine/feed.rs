@@ -1,7 +1,7 @@
 //! What sessions look like from outside, and the feed of what happens to them.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::broadcast;
@@ -51,6 +51,8 @@ pub struct SessionEvent {
 const KEPT: usize = 10_000;
 /// Events that a slow watcher may lag behind.
 const LAG: usize = 1024;
+/// Who may watch at once.
+pub(super) const MOST_WATCHERS: usize = 256;
 
 /// All events of this gateway.
 #[derive(Debug)]
@@ -61,18 +63,18 @@ pub(super) struct Feed {
 #[derive(Debug)]
 struct Kept {
     last: u64,
-    events: VecDeque<SessionEvent>,
+    events: VecDeque<Arc<SessionEvent>>,
     /// `None` once there will be no more.
-    live: Option<broadcast::Sender<SessionEvent>>,
+    live: Option<broadcast::Sender<Arc<SessionEvent>>>,
 }
 
 /// Events since a sequence number, and then as they happen.
 #[derive(Debug)]
 pub struct Subscription {
     /// Those that have happened.
-    pub missed: Vec<SessionEvent>,
+    pub missed: Vec<Arc<SessionEvent>>,
     /// Those to come.
-    pub live: broadcast::Receiver<SessionEvent>,
+    pub live: broadcast::Receiver<Arc<SessionEvent>>,
 }
 
 impl Feed {
@@ -87,11 +89,11 @@ impl Feed {
     pub(super) fn publish(&self, what: String, session: SessionView) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.last += 1;
-        let event = SessionEvent { sequence: kept.last, at: SystemTime::now(), what, session };
+        let event = Arc::new(SessionEvent { sequence: kept.last, at: SystemTime::now(), what, session });
         if kept.events.len() == KEPT {
             kept.events.pop_front();
         }
-        kept.events.push_back(event.clone());
+        kept.events.push_back(Arc::clone(&event));
         if let Some(live) = &kept.live {
             // Nobody need be watching. Sent under the lock, so that events keep their order.
             drop(live.send(event));
@@ -101,6 +103,12 @@ impl Feed {
     /// There will be no more events: every subscription ends after those that it has.
     pub(super) fn close(&self) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).live = None;
+    }
+
+    /// Whether as many watch as may.
+    pub(super) fn is_full(&self) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.live.as_ref().is_some_and(|live| live.receiver_count() >= MOST_WATCHERS)
     }
 
     /// The sequence number of the last event.

@@ -6,10 +6,13 @@
 
 mod admission;
 mod adoption;
+mod command;
 mod directory;
 mod feed;
+mod handle;
 mod refusal;
 mod session_task;
+mod term;
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
@@ -24,16 +27,18 @@ use tokio::time::timeout;
 
 pub use admission::raise_descriptor_limit;
 pub use adoption::milliseconds;
+pub use command::{Announce, Announced, Reserve, Reserved, Retarget, Serving};
 use directory::{Directory, Found};
 use feed::Feed;
 pub use feed::{SessionEvent, SessionView, Subscription};
+use handle::{Announcement, Order, SessionHandle};
 pub use refusal::{Code, Refusal};
-use session_task::{Announcement, Order, SessionHandle, SessionParts};
+use session_task::SessionParts;
 
 use crate::flows::{Ledger, Meter};
 use crate::policy::TargetPolicy;
 use crate::ports::{PortLease, Ports};
-use crate::session::{Endpoint, ListenAddr, Protection, ReleaseReason, Role, SessionId, TargetAddr, Uid};
+use crate::session::{Endpoint, Protection, ReleaseReason, Role, SessionId, Uid};
 use crate::store::{Sighting, StateFolder};
 use crate::supervisor::Site;
 
@@ -50,6 +55,8 @@ pub struct Settings {
     pub targets: TargetPolicy,
     /// How long REQ waits for HELLO, and HELLO for REQ.
     pub hello_timeout: Duration,
+    /// How long a session waits for its first UPDATE.
+    pub update_timeout: Duration,
     /// How many sessions there may be at once.
     pub max_sessions: usize,
     /// No session is taken when the host has less memory available, in bytes.
@@ -77,70 +84,6 @@ fn shorter(asked: Option<Duration>, most: Option<Duration>) -> Option<Duration> 
         (Some(asked), Some(most)) => Some(asked.min(most)),
         (asked, most) => asked.or(most),
     }
-}
-
-/// REQ, checked.
-#[derive(Debug)]
-pub struct Reserve {
-    /// Which request.
-    pub uid: Uid,
-    /// Which end.
-    pub role: Role,
-    /// How many listeners.
-    pub connections: NonZeroU16,
-    /// How long it is to last; `None`: as long as the gateway allows.
-    pub lifetime: Option<Duration>,
-    /// How long it may stand without a byte; `None`: as long as the gateway allows.
-    pub idle: Option<Duration>,
-}
-
-/// HELLO, checked.
-#[derive(Debug)]
-pub struct Announce {
-    /// Which request.
-    pub uid: Uid,
-    /// What the application calls itself; the session's role is the one of REQ.
-    pub role: Role,
-    /// PROD: what to forward to. CONS: the ports that it would like to connect to.
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// UPDATE, checked.
-#[derive(Debug)]
-pub struct Retarget {
-    /// Which request.
-    pub uid: Uid,
-    /// Which end.
-    pub role: Role,
-    /// Where to forward to. PROD: none means the endpoints of HELLO.
-    pub targets: Vec<Endpoint>,
-}
-
-/// The answer to REQ.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reserved {
-    /// The session's entry points.
-    pub listeners: Vec<ListenAddr>,
-    /// The endpoints of HELLO.
-    pub announced: Vec<Endpoint>,
-}
-
-/// The answer to HELLO.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announced {
-    /// The session's role.
-    pub role: Role,
-    /// The session's entry points.
-    pub listeners: Vec<ListenAddr>,
-}
-
-/// The answer to UPDATE.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Serving {
-    /// The session's entry points, all of which accept.
-    pub listeners: Vec<ListenAddr>,
-    /// Where each of them forwards to.
-    pub targets: Vec<TargetAddr>,
 }
 
 /// The way into the sessions. Clones share everything.
@@ -205,7 +148,9 @@ impl Engine {
         let (lifetime, max_idle) = (settings.lifetime(lifetime), settings.idle(idle));
         let shared = Arc::clone(&self.shared);
         let parts = SessionParts { session, leases, folder, answer, lifetime, max_idle, shared };
-        place.fill(session_task::open(parts));
+        let (handle, task) = session_task::open(parts);
+        place.fill(handle);
+        tokio::spawn(task);
         Ok(answered)
     }
 
@@ -329,17 +274,22 @@ impl Engine {
         flows
     }
 
-    /// Events after a sequence number (0: only those to come). `None` when some
-    /// of them are no longer kept.
-    #[must_use]
-    pub fn watch(&self, after: u64) -> Option<Subscription> {
-        self.shared.feed.since(after)
+    /// Events after a sequence number (0: only those to come).
+    ///
+    /// # Errors
+    /// [`Refusal::EventsGone`] when some of them are no longer kept, and
+    /// [`Refusal::Full`] when too many watch.
+    pub fn watch(&self, after: u64) -> Result<Subscription, Refusal> {
+        if self.shared.feed.is_full() {
+            return Err(Refusal::Full { what: "watchers", limit: feed::MOST_WATCHERS });
+        }
+        self.shared.feed.since(after).ok_or(Refusal::EventsGone)
     }
 
     /// Takes no new sessions, gives the present ones `wait` to end by themselves,
     /// then releases them. Answers with how many those were.
     pub async fn drain(&self, wait: Duration) -> usize {
-        let watch = self.watch(0);
+        let watch = self.shared.feed.since(0);
         self.shared.directory.close();
         if let Some(mut watch) = watch {
             let all_gone = async {
@@ -391,20 +341,20 @@ impl Engine {
         let seen = look.await.map_err(std::io::Error::other)?;
         let mut settling = JoinSet::new();
         for folder in folders {
-            match adoption::understand(folder, &self.shared) {
+            match adoption::understand(folder, &self.shared, &seen) {
                 Ok(found) => {
-                    let session = found.session;
-                    let (handle, settled) = session_task::resume(found, Arc::clone(&self.shared), seen.clone());
-                    match self.shared.directory.claim(session) {
-                        Ok(place) => place.fill(handle),
-                        Err(e) => tracing::error!(%session, "cannot take the session over: {e}"),
-                    }
-                    settling.spawn(settled);
+                    // Whatever the limit is today: it is here.
+                    let place = self.shared.directory.claim_again(found.session);
+                    let resumed = session_task::resume(found, Arc::clone(&self.shared), seen.clone());
+                    place.fill(resumed.handle);
+                    tokio::spawn(resumed.run);
+                    settling.spawn(resumed.settled);
                 }
                 Err(unusable) => unusable.clear_away(&self.shared, &seen),
             }
         }
-        settling.join_all().await;
+        // An error says that there is nothing to wait for.
+        drop(settling.join_all().await);
         Ok(())
     }
 }
@@ -426,13 +376,13 @@ pub struct Overview {
     pub draining: bool,
 }
 
+/// Ends sessions side by side. They end even if nobody waits for it.
 async fn end_all(handles: Vec<SessionHandle>, why: &ReleaseReason) {
-    let mut ends = JoinSet::new();
-    for handle in handles {
-        let why = why.clone();
-        ends.spawn(async move { handle.end(why).await });
+    let ends: Vec<_> = handles.iter().map(|handle| handle.end(why.clone())).collect();
+    for end in ends {
+        // An error says that the task has ended, which is what is waited for.
+        drop(end.await);
     }
-    ends.join_all().await;
 }
 
 impl Shared {

@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::adoption::{self, Adoption, Span};
 use super::feed::SessionView;
+use super::handle::{Announcement, Answer, Order, SessionHandle, reply};
 use super::refusal::{Code, Refusal};
+use super::term::{FAR, Term};
 use super::{Announced, Reserved, Serving, Shared};
 use crate::flows::{Books, BooksFile, Gauge, Ledger};
 use crate::ports::PortLease;
@@ -22,94 +24,6 @@ use crate::session::{
 };
 use crate::store::{Record, SessionFolder, Sighting};
 use crate::supervisor::{DataPath, Report, Resumed, ServeError};
-
-/// HELLO as a session takes it: understood, resolved, and permitted.
-#[derive(Debug)]
-pub(super) struct Announcement {
-    pub(super) endpoints: Vec<Endpoint>,
-    /// What the endpoints are, for a PROD session.
-    pub(super) targets: Vec<TargetAddr>,
-}
-
-type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
-
-/// What a session is told to do.
-#[derive(Debug)]
-pub(super) enum Order {
-    Announce {
-        announcement: Announcement,
-        answer: Answer<Announced>,
-    },
-    SpoiltHello {
-        code: Code,
-        why: String,
-    },
-    Retarget {
-        targets: Vec<TargetAddr>,
-        answer: Answer<Serving>,
-    },
-    /// A new lifetime from now on; `None`: unlimited.
-    Renew {
-        lifetime: Option<Duration>,
-        answer: Answer<SessionView>,
-    },
-    End {
-        why: ReleaseReason,
-        done: oneshot::Sender<()>,
-    },
-}
-
-/// The way to a session's task.
-#[derive(Debug, Clone)]
-pub struct SessionHandle {
-    /// Which session.
-    pub session: SessionId,
-    orders: mpsc::UnboundedSender<Order>,
-    awaits_hello: Arc<AtomicBool>,
-    view: watch::Receiver<SessionView>,
-    ledger: watch::Receiver<Arc<Ledger>>,
-}
-
-impl SessionHandle {
-    pub(super) fn awaits_hello(&self) -> bool {
-        self.awaits_hello.load(Ordering::Acquire)
-    }
-
-    /// The session as it stands.
-    pub(super) fn view(&self) -> SessionView {
-        SessionView { traffic: self.ledger.borrow().traffic(), ..self.view.borrow().clone() }
-    }
-
-    /// What goes through it, as it was last looked at.
-    pub(super) fn ledger(&self) -> Arc<Ledger> {
-        Arc::clone(&self.ledger.borrow())
-    }
-
-    pub(super) fn send(&self, order: Order) {
-        // A session that has ended needs no orders.
-        drop(self.orders.send(order));
-    }
-
-    pub(super) async fn ask<T>(&self, order: impl FnOnce(Answer<T>) -> Order) -> Result<T, Refusal> {
-        let (answer, answered) = oneshot::channel();
-        self.send(order(answer));
-        let ended = Refusal::Ended { session: self.session, why: ReleaseReason::Asked };
-        answered.await.unwrap_or(Err(ended))
-    }
-
-    /// Ends the session, and waits until nothing is left of it.
-    pub(super) async fn end(&self, why: ReleaseReason) {
-        // An error says that the task has ended, which is what is waited for.
-        drop(self.begin_end(why).await);
-    }
-
-    /// Tells the session to end. The receiver resolves when nothing is left of it.
-    pub(super) fn begin_end(&self, why: ReleaseReason) -> oneshot::Receiver<()> {
-        let (done, gone) = oneshot::channel();
-        self.send(Order::End { why, done });
-        gone
-    }
-}
 
 /// What a new session starts with.
 pub(super) struct SessionParts {
@@ -121,6 +35,9 @@ pub(super) struct SessionParts {
     pub(super) max_idle: Option<Duration>,
     pub(super) shared: Arc<Shared>,
 }
+
+/// How often what went through a session is written down.
+const BOOKS_PERIOD: Duration = Duration::from_secs(10);
 
 struct Task {
     session: SessionId,
@@ -146,7 +63,8 @@ struct Task {
     books: BooksFile,
     books_due: Instant,
     refused: Option<ServeError>,
-    hello_deadline: Instant,
+    /// When a session that waits for HELLO, or for its first UPDATE, has waited long enough.
+    deadline: Instant,
     created: SystemTime,
     term: Term,
     max_idle: Option<Duration>,
@@ -155,49 +73,9 @@ struct Task {
     view: watch::Sender<SessionView>,
 }
 
-/// How long the session lasts.
-#[derive(Debug, Clone, Copy, Default)]
-struct Term {
-    /// By our own clock, which does not jump, and as the clock on the wall shows it.
-    end: Option<(Instant, SystemTime)>,
-    /// How long before the end it is announced; `None` once it has been.
-    warning: Option<Duration>,
-}
-
-/// The end of a session is announced this long before it comes, or a tenth of
-/// its lifetime if that is less.
-const WARNING: Duration = Duration::from_secs(60);
-/// How often what went through a session is written down.
-const BOOKS_PERIOD: Duration = Duration::from_secs(10);
-/// As good as never, and yet a date that clocks can show.
-const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-impl Term {
-    fn lasting(lifetime: Option<Duration>) -> Self {
-        let Some(lifetime) = lifetime.map(|lifetime| lifetime.min(FAR)) else {
-            return Self::default();
-        };
-        let end = (Instant::now() + lifetime, SystemTime::now() + lifetime);
-        Self { end: Some(end), warning: Some(WARNING.min(lifetime / 10)) }
-    }
-
-    fn expires(self) -> Option<SystemTime> {
-        self.end.map(|(_, shown)| shown)
-    }
-
-    fn is_over(self) -> bool {
-        self.end.is_some_and(|(end, _)| end <= Instant::now())
-    }
-
-    /// When there is something to do about it.
-    fn next(self) -> Option<Instant> {
-        let (end, _) = self.end?;
-        Some(end.checked_sub(self.warning.unwrap_or_default()).unwrap_or(end))
-    }
-}
-
-/// Starts a session's task. It ends, and leaves nothing, when the session ends.
-pub(super) fn open(parts: SessionParts) -> SessionHandle {
+/// A session's task, to be spawned once the session is in its place. It ends, and
+/// leaves nothing, when the session ends.
+pub(super) fn open(parts: SessionParts) -> (SessionHandle, impl Future<Output = ()> + use<>) {
     let SessionParts { session, leases, folder, answer, lifetime, max_idle, shared } = parts;
     let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, Books::default(), shared);
     task.awaits_hello.store(true, Ordering::Release);
@@ -205,17 +83,24 @@ pub(super) fn open(parts: SessionParts) -> SessionHandle {
     task.term = Term::lasting(lifetime);
     task.limit_idleness(max_idle);
     task.publish("reserved");
-    tokio::spawn(task.run(inbox));
-    handle
+    (handle, task.run(inbox))
 }
 
-/// Starts the task of a session of an earlier run. The future resolves once its
-/// data path serves, or has been tried.
+/// A session of an earlier run.
+pub(super) struct ResumedSession<R> {
+    pub(super) handle: SessionHandle,
+    /// Its task, to be spawned once the session is in its place.
+    pub(super) run: R,
+    /// Resolves once its data path serves, or has been tried.
+    pub(super) settled: oneshot::Receiver<()>,
+}
+
+/// Goes on with a session of an earlier run.
 pub(super) fn resume(
     found: Adoption,
     shared: Arc<Shared>,
     seen: Sighting,
-) -> (SessionHandle, impl Future<Output = ()> + use<>) {
+) -> ResumedSession<impl Future<Output = ()> + use<>> {
     let Adoption { session, folder, machine, leases, announced_targets, was_changing, .. } = found;
     let Adoption { created, expires, max_idle, books, .. } = found;
     let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
@@ -237,11 +122,10 @@ pub(super) fn resume(
     } else {
         // Whatever was coming up when that run ended was confirmed to nobody.
         adoption::end_processes(&task.folder.places().path, &seen);
+        task.deadline = Instant::now() + task.shared.settings.update_timeout;
     }
     task.publish("taken over from an earlier run");
-    tokio::spawn(task.run(inbox));
-    // An error says that there is nothing to wait for.
-    (handle, async move { drop(settled.await) })
+    ResumedSession { handle, run: task.run(inbox), settled }
 }
 
 impl Task {
@@ -276,7 +160,7 @@ impl Task {
         let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen, ledger };
         let task = Self {
             session,
-            hello_deadline: Instant::now() + shared.settings.hello_timeout,
+            deadline: Instant::now() + shared.settings.hello_timeout,
             shared,
             machine,
             leases,
@@ -326,7 +210,11 @@ impl Task {
 
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
         while self.machine.state != State::Released {
-            let reserved = self.machine.state == State::Reserved;
+            let awaited = match self.machine.state {
+                State::Reserved => Some(ReleaseReason::NoHello),
+                State::Announced => Some(ReleaseReason::NoUpdate),
+                _ => None,
+            };
             let term = self.term.next();
             let may_idle = self.max_idle.filter(|_| self.machine.state == State::Active);
             tokio::select! {
@@ -336,15 +224,17 @@ impl Task {
                     self.step(Event::Release(ReleaseReason::Abandoned)).await;
                 }
                 () = sleep_until(self.books_due) => self.write_books().await,
-                () = sleep_until(self.hello_deadline), if reserved => {
-                    self.step(Event::Release(ReleaseReason::NoHello)).await;
+                () = sleep_until(self.deadline), if awaited.is_some() => {
+                    if let Some(why) = awaited {
+                        self.step(Event::Release(why)).await;
+                    }
                 }
                 () = sleep_until(self.idle_check), if may_idle.is_some() => self.check_idleness().await,
-                () = sleep_until(term.unwrap_or(self.hello_deadline)), if term.is_some() => {
+                () = sleep_until(term.unwrap_or(self.deadline)), if term.is_some() => {
                     if self.term.is_over() {
                         self.step(Event::Release(ReleaseReason::Expired)).await;
                     } else {
-                        self.term.warning = None;
+                        self.term.announced();
                         self.publish("expires soon");
                     }
                 }
@@ -376,19 +266,22 @@ impl Task {
         match order {
             Order::Announce { announcement, answer } => self.announce(announcement, answer).await,
             Order::SpoiltHello { code, why } if self.machine.state == State::Reserved => {
-                if let Some(answer) = self.waiting_reserve.take() {
-                    reply(answer, Err(Refusal::SpoiltHello { code, why: why.clone() }));
-                }
-                self.step(Event::Release(ReleaseReason::SpoiltHello { why })).await;
+                self.spoil(code, why).await;
             }
             Order::SpoiltHello { .. } => {}
             Order::Retarget { targets, answer } => self.retarget(targets, answer).await,
             Order::Renew { lifetime, answer } => {
-                self.term = Term::lasting(lifetime);
-                let outcome = self.write_journal().await;
-                self.publish("renewed");
-                let journal = |source| Refusal::Internal { doing: "write the session's journal", source };
-                reply(answer, outcome.map(|()| self.view.borrow().clone()).map_err(journal));
+                let before = std::mem::replace(&mut self.term, Term::lasting(lifetime));
+                match self.write_journal().await {
+                    Ok(()) => {
+                        self.publish("renewed");
+                        reply(answer, Ok(self.view.borrow().clone()));
+                    }
+                    Err(source) => {
+                        self.term = before;
+                        reply(answer, Err(Refusal::Internal { doing: "write the session's journal", source }));
+                    }
+                }
             }
             Order::End { why, done } => {
                 self.step(Event::Release(why)).await;
@@ -400,6 +293,14 @@ impl Task {
         }
     }
 
+    /// Ends a session whose HELLO could not be.
+    async fn spoil(&mut self, code: Code, why: String) {
+        if let Some(answer) = self.waiting_reserve.take() {
+            reply(answer, Err(Refusal::SpoiltHello { code, why: why.clone() }));
+        }
+        self.step(Event::Release(ReleaseReason::SpoiltHello { why })).await;
+    }
+
     async fn announce(&mut self, announcement: Announcement, answer: Answer<Announced>) {
         let Announcement { endpoints, targets } = announcement;
         if self.machine.state == State::Reserved && self.session.role == Role::Cons {
@@ -408,10 +309,16 @@ impl Task {
         self.awaits_hello.store(false, Ordering::Release);
         self.announced_targets = targets;
         // Nothing rejects a HELLO while the task runs: an ending session is gone with its step.
-        self.step(Event::Announce(endpoints)).await;
+        let outcome = self.begin(Event::Announce(endpoints)).await;
         failpoint!("before-hello-is-answered");
         let announced = Announced { role: self.session.role, listeners: self.listeners.clone() };
-        reply(answer, Ok(announced));
+        let why = outcome.as_ref().err().map(ToString::to_string);
+        reply(answer, outcome.map(|()| announced));
+        if let Some(why) = why
+            && self.machine.state == State::Reserved
+        {
+            self.spoil(Code::ServerErr, why).await;
+        }
     }
 
     /// Moves listener i to the port that the application asked for, where that is free.
@@ -436,7 +343,9 @@ impl Task {
             // A second UPDATE is rejected by the machine, and must not displace the first one's answer.
             Some(plan) if self.waiting_update.is_none() => {
                 self.waiting_update = Some(answer);
-                self.step(Event::Update(plan)).await;
+                if let Err(refusal) = self.begin(Event::Update(plan)).await {
+                    self.answer_update(Err(refusal));
+                }
             }
             Some(_) => reply(answer, Err(self.rejected(Rejection::Busy))),
             None => reply(answer, Err(self.rejected(Rejection::NotAnnounced))),
@@ -464,17 +373,51 @@ impl Task {
         }
     }
 
-    async fn step(&mut self, event: Event) {
-        let before = self.machine.clone();
+    /// Takes an event that asks for something: what cannot be written down is not begun.
+    async fn begin(&mut self, event: Event) -> Result<(), Refusal> {
         let (machine, effects) = self.machine.clone().step(event);
-        self.machine = machine;
-        if let Err(e) = self.write_journal().await {
-            self.refuse_for_want_of_a_journal(before, e);
-            return;
+        let before = std::mem::replace(&mut self.machine, machine);
+        if let Err(source) = self.write_journal().await {
+            tracing::error!(session = %self.session, "cannot write the journal: {source}");
+            self.machine = before;
+            return Err(Refusal::Internal { doing: "write the session's journal", source });
         }
+        self.follow(&before, effects).await;
+        Ok(())
+    }
+
+    /// Takes an event that has happened, whether it can be written down or not.
+    async fn step(&mut self, event: Event) {
+        let (machine, effects) = self.machine.clone().step(event);
+        let before = std::mem::replace(&mut self.machine, machine);
+        if let Err(source) = self.write_journal().await {
+            tracing::error!(session = %self.session, "cannot write the journal: {source}");
+        }
+        self.follow(&before, effects).await;
+    }
+
+    /// Shows the change and performs the effects; the end is shown last, when no list has the session any more.
+    async fn follow(&mut self, before: &Machine, effects: Vec<Effect>) {
+        let over = self.machine.state == State::Released;
+        if !over {
+            self.show_change(before);
+        }
+        for effect in effects {
+            // Boxed: tearing down steps once more, to the end.
+            Box::pin(self.perform(effect)).await;
+        }
+        if over {
+            self.show_change(before);
+        }
+    }
+
+    fn show_change(&mut self, before: &Machine) {
         if self.machine.state == State::Draining {
             // Tearing down tells why.
         } else if self.machine.state != before.state {
+            if self.machine.state == State::Announced {
+                self.deadline = Instant::now() + self.shared.settings.update_timeout;
+            }
             self.await_idleness();
             self.publish(&self.machine.state.to_string());
         } else if self.machine.health != before.health {
@@ -482,10 +425,6 @@ impl Task {
                 Health::Healthy => "healthy again",
                 Health::Degraded { .. } => "degraded",
             });
-        }
-        for effect in effects {
-            // Boxed: tearing down steps once more, to the end.
-            Box::pin(self.perform(effect)).await;
         }
     }
 
@@ -518,27 +457,16 @@ impl Task {
         }
     }
 
-    /// What cannot be written down is not begun. What has happened already has happened.
-    fn refuse_for_want_of_a_journal(&mut self, before: Machine, source: std::io::Error) {
-        tracing::error!(session = %self.session, "cannot write the journal: {source}");
-        let begins = self.machine.next.is_some() && before.next.is_none();
-        if begins || before.state == State::Reserved {
-            self.machine = before;
-            let refusal = || Refusal::Internal { doing: "write the session's journal", source: source.kind().into() };
-            self.answer_update(Err(refusal()));
-            if let Some(answer) = self.waiting_reserve.take() {
-                reply(answer, Err(refusal()));
-            }
-        }
-    }
-
     async fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::AnswerReserve => {
                 failpoint!("before-req-is-answered");
                 if let Some(answer) = self.waiting_reserve.take() {
                     let listeners = self.listeners.clone();
-                    reply(answer, Ok(Reserved { listeners, announced: self.machine.announced.clone() }));
+                    let reserved = Reserved { listeners, announced: self.machine.announced.clone() };
+                    if answer.send(Ok(reserved)).is_err() {
+                        self.step(Event::Release(ReleaseReason::Abandoned)).await;
+                    }
                 }
             }
             Effect::Start(plan) | Effect::Change(plan) => {
@@ -582,6 +510,10 @@ impl Task {
     async fn tear_down(&mut self, why: ReleaseReason) {
         let session = self.session;
         self.awaits_hello.store(false, Ordering::Release);
+        // Gone first: a session without its key is not gone on with, whatever happens now.
+        if let Err(e) = self.folder.remove_key() {
+            tracing::error!(%session, "cannot remove the session's key: {e}");
+        }
         if let Some(answer) = self.waiting_reserve.take() {
             let waited = self.shared.settings.hello_timeout;
             let refusal = match &why {
@@ -610,11 +542,6 @@ impl Task {
             reply(waiting, answer);
         }
     }
-}
-
-/// Whoever waits may have gone meanwhile; that alone ends nothing here.
-fn reply<T>(to: Answer<T>, answer: Result<T, Refusal>) {
-    drop(to.send(answer));
 }
 
 /// Resolves when the client that waits for REQ goes away.

@@ -75,6 +75,8 @@ pub enum ReleaseReason {
     Abandoned,
     /// HELLO did not come in time.
     NoHello,
+    /// UPDATE did not come in time.
+    NoUpdate,
     /// HELLO came, and could not be.
     SpoiltHello {
         /// Why, for people.
@@ -102,6 +104,7 @@ impl fmt::Display for ReleaseReason {
             Self::Asked => f.write_str("released on request"),
             Self::Abandoned => f.write_str("the client that asked for it went away"),
             Self::NoHello => f.write_str("no HELLO came in time"),
+            Self::NoUpdate => f.write_str("no UPDATE came in time"),
             Self::SpoiltHello { why } => write!(f, "its HELLO was refused: {why}"),
             Self::Expired => f.write_str("its lifetime is over"),
             Self::Idle { limit } => write!(f, "nothing went through it for {} seconds", limit.as_secs()),

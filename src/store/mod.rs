@@ -100,8 +100,9 @@ impl StateFolder {
         let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
         let name = folder.folder.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let place = self.set_aside.join(format!("{name}.{now}"));
-        fs::rename(&folder.folder.path, &place)?;
+        // Kept in any case, if need be where it is.
         folder.removed = true;
+        fs::rename(&folder.folder.path, &place)?;
         Ok(place)
     }
 }
@@ -135,7 +136,11 @@ impl SessionFolder {
         Ok(())
     }
 
-    fn remove_key(&self) -> io::Result<()> {
+    /// Removes the key now: the session is over.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remove_key(&self) -> io::Result<()> {
         match fs::remove_file(self.folder.key_file()) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),

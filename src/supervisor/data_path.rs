@@ -207,6 +207,7 @@ impl Task {
         self.place.sockets.refuse();
         while stopping.join_next().await.is_some() {}
         self.place.vacated().await;
+        self.place.end_known();
     }
 
     /// Runs until the handle is gone, or until the path is lost.
@@ -310,6 +311,10 @@ impl Task {
 
     /// Brings the processes to `plan`, all of them or none.
     async fn serve(&mut self, plan: &Plan) -> Result<(), ServeError> {
+        // A stage that is down just now comes back first, or the plan would be live in part.
+        for unit in self.units.iter_mut().filter(|unit| !unit.runs()) {
+            unit.restart(&mut self.place).await?;
+        }
         let drafts = self.drafts(plan)?;
         for draft in &drafts {
             unit::check(draft, &self.place).await?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -18,23 +18,26 @@ pub(super) struct Identity {
     start_time: u64,
     /// `/proc/sys/kernel/random/boot_id`
     boot_id: String,
+    /// The file it was started from; an upgrade may put a new one elsewhere.
+    program: PathBuf,
 }
 
 impl Identity {
-    /// The identity of a running process.
-    pub(super) fn of(pid: Pid) -> io::Result<Self> {
-        Ok(Self { pid: pid.as_raw(), start_time: start_time(pid)?, boot_id: boot_id()? })
+    /// The identity of a running process that is about to become `program`.
+    pub(super) fn of(pid: Pid, program: &Path) -> io::Result<Self> {
+        let program = program.canonicalize()?;
+        Ok(Self { pid: pid.as_raw(), start_time: start_time(pid)?, boot_id: boot_id()?, program })
     }
 
     pub(super) fn pid(&self) -> Pid {
         Pid::from_raw(self.pid)
     }
 
-    /// Whether the process that has the number now is this one, and runs `program`.
-    pub(super) fn is_still(&self, program: &Path) -> bool {
-        let program = program.canonicalize().unwrap_or_else(|_| program.to_owned());
-        let runs = fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok_and(|exe| installed(&exe) == program);
-        runs && Self::of(self.pid()).is_ok_and(|now| now == *self)
+    /// Whether the process that has the number now is this one, and runs its program.
+    pub(super) fn is_still(&self) -> bool {
+        fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok_and(|exe| installed(&exe) == self.program)
+            && start_time(self.pid()).is_ok_and(|start| start == self.start_time)
+            && boot_id().is_ok_and(|boot| boot == self.boot_id)
     }
 }
 
@@ -56,12 +59,12 @@ mod tests {
 
     #[test]
     fn another_process_another_boot_another_program_is_not_it() {
-        let me = Identity::of(Pid::this()).expect("we run");
         let program = std::env::current_exe().expect("we have one");
-        assert!(me.is_still(&program));
-        assert!(!me.is_still(Path::new("/bin/sh")));
-        assert!(!Identity { start_time: me.start_time + 1, ..me.clone() }.is_still(&program));
-        assert!(!Identity { boot_id: "another".into(), ..me.clone() }.is_still(&program));
-        assert!(!Identity { pid: 1, ..me }.is_still(&program));
+        let me = Identity::of(Pid::this(), &program).expect("we run");
+        assert!(me.is_still());
+        assert!(!Identity { program: "/bin/sh".into(), ..me.clone() }.is_still());
+        assert!(!Identity { start_time: me.start_time + 1, ..me.clone() }.is_still());
+        assert!(!Identity { boot_id: "another".into(), ..me.clone() }.is_still());
+        assert!(!Identity { pid: 1, ..me }.is_still());
     }
 }

@@ -106,6 +106,15 @@ impl Place {
         }
     }
 
+    /// Ends what was written down and runs still: processes of an earlier run that
+    /// could not be taken over.
+    pub(super) fn end_known(&self) {
+        for identity in self.identities.values().filter(|identity| identity.is_still()) {
+            tracing::warn!(pid = %identity.pid(), "a process of an earlier run was not taken over; it is ended");
+            store::kill_now(identity.pid());
+        }
+    }
+
     /// Waits until no process of the session is left.
     pub(super) async fn vacated(&self) {
         self.reapers.close();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,13 +80,13 @@ const NOW_GRACE: Duration = Duration::from_secs(3);
 impl Process {
     /// Starts a process. Its end is watched from here on.
     pub(super) fn spawn(how: Spawn) -> io::Result<Self> {
-        let reapers = how.reapers.clone();
+        let (reapers, program) = (how.reapers.clone(), how.program.clone());
         let mut child = command(how)?.spawn()?;
         let number = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
         let pid = Pid::from_raw(number);
         let (tell, ended) = watch::channel(None);
         // Until it is waited for, its number stays its own.
-        let opened = open_pidfd(pid).and_then(|pidfd| Ok((pidfd, Identity::of(pid)?)));
+        let opened = open_pidfd(pid).and_then(|pidfd| Ok((pidfd, Identity::of(pid, &program)?)));
         reapers.spawn(async move {
             let status = child.wait().await.unwrap_or_default();
             // Workers may outlive their leader (nginx's do, and keep its ports). Only now,
@@ -98,14 +98,13 @@ impl Process {
         Ok(Self { identity, pidfd: Arc::new(pidfd), ended })
     }
 
-    /// Takes over a process that an earlier run of the controller has started,
-    /// if it is still that one, and still runs `program`.
-    pub(super) fn adopt(identity: &Identity, program: &Path, reapers: &TaskTracker) -> io::Result<Option<Self>> {
+    /// Takes over a process that an earlier run of the controller has started, if it is still that one.
+    pub(super) fn adopt(identity: &Identity, reapers: &TaskTracker) -> io::Result<Option<Self>> {
         // The descriptor first: what is looked at afterwards is then what it stands for.
         let Ok(pidfd) = open_pidfd(identity.pid()) else {
             return Ok(None);
         };
-        if !identity.is_still(program) {
+        if !identity.is_still() {
             return Ok(None);
         }
         let pidfd = Arc::new(pidfd);
@@ -156,6 +155,14 @@ impl Process {
         }
     }
 
+    /// Kills it with its group, and waits for its end.
+    pub(super) async fn end_at_once(&mut self) {
+        if self.ended().is_none() {
+            kill_group(self.identity.pid());
+            self.wait().await;
+        }
+    }
+
     /// Sees a process to its end that has been told to wind down: for at most
     /// `grace` in its own way, then in its quick way, then by KILL.
     pub(super) async fn stop(mut self, stop: &Stop, grace: Duration) {
@@ -163,8 +170,7 @@ impl Process {
             self.signal(stop.now);
         }
         if timeout(NOW_GRACE, self.wait()).await.is_err() {
-            kill_group(self.identity.pid());
-            self.wait().await;
+            self.end_at_once().await;
         }
     }
 }

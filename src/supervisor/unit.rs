@@ -117,8 +117,7 @@ impl Unit {
         let Some(identity) = place.known(&stage.manifest.name) else {
             return Ok(None);
         };
-        let Some(process) =
-            Process::adopt(identity, &program.path, &place.reapers).map_err(system(&stage, "watch the process"))?
+        let Some(process) = Process::adopt(identity, &place.reapers).map_err(system(&stage, "watch the process"))?
         else {
             return Ok(None);
         };
@@ -135,11 +134,16 @@ impl Unit {
         self.process.identity().pid()
     }
 
-    /// Starts the same configuration again after the process has died.
+    /// Starts the same configuration again after the process has died. One that does
+    /// not come to serve is ended, so that the next try starts another.
     pub(super) async fn restart(&mut self, place: &mut Place) -> Result<(), ServeError> {
         self.started = self.log.mark();
         self.process = spawn(&self.stage, &self.program, place)?;
-        self.await_ready().await
+        let outcome = self.await_ready().await;
+        if outcome.is_err() {
+            self.process.end_at_once().await;
+        }
+        outcome
     }
 
     async fn await_ready(&mut self) -> Result<(), ServeError> {

@@ -28,7 +28,22 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A control connection, ready for HTTP/2.
 pub(super) struct ControlStream {
     io: Box<dyn Io>,
+    ends: Ends,
+}
+
+/// Both ends of a control connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
     peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl Ends {
+    /// Whether the caller is on this host.
+    pub(super) fn are_on_this_host(self) -> bool {
+        let (peer, local) = (self.peer.ip().to_canonical(), self.local.ip().to_canonical());
+        peer.is_loopback() || peer == local
+    }
 }
 
 /// Accepts until the receiver of the streams goes.
@@ -60,12 +75,15 @@ pub(super) async fn accept(
         {
             oldest.abort();
         }
+        // One that has gone already has no address any more.
+        let Ok(local) = stream.local_addr() else { continue };
+        let ends = Ends { peer, local };
         let (tls, ready) = (tls.clone(), ready.clone());
         // Ends by its deadline at the latest.
         let handshake = tokio::spawn(async move {
             match timeout(HANDSHAKE_DEADLINE, handshake(stream, tls)).await {
                 // The receiver goes only when the server stops.
-                Ok(Ok(io)) => drop(ready.send(Ok(ControlStream { io, peer })).await),
+                Ok(Ok(io)) => drop(ready.send(Ok(ControlStream { io, ends })).await),
                 Ok(Err(e)) => tracing::info!(%peer, "a control connection failed its handshake: {e}"),
                 Err(_) => tracing::info!(%peer, "a control connection did not finish its handshake in time"),
             }
@@ -88,10 +106,10 @@ async fn handshake(
 }
 
 impl Connected for ControlStream {
-    type ConnectInfo = SocketAddr;
+    type ConnectInfo = Ends;
 
-    fn connect_info(&self) -> SocketAddr {
-        self.peer
+    fn connect_info(&self) -> Ends {
+        self.ends
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_stream::{Stream, StreamExt, iter};
 use tonic::{Request, Response, Status};
 use wire::gateway_server::Gateway;
 
+use super::accept::Ends;
 use super::control::{Manners, answer};
 use super::parse;
 use crate::engine::{Engine, Refusal, SessionEvent, SessionView, milliseconds};
@@ -102,8 +103,9 @@ impl Gateway for GatewayService {
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Events>, Status> {
         let wire::WatchRequest { after, id } = request.into_inner();
-        let Some(subscription) = self.engine.watch(after) else {
-            return answer(Err(Refusal::EventsGone));
+        let subscription = match self.engine.watch(after) {
+            Ok(subscription) => subscription,
+            Err(refusal) => return answer(Err(refusal)),
         };
         let live = BroadcastStream::new(subscription.live).map(|event| {
             // A watcher that was too slow comes back with the number of the last event that it saw.
@@ -128,8 +130,7 @@ impl Gateway for GatewayService {
 
     async fn drain(&self, request: Request<wire::DrainRequest>) -> Result<Response<wire::DrainResponse>, Status> {
         // While nobody has to say who they are, only this host may end what belongs to others.
-        let peer = request.extensions().get::<SocketAddr>().copied();
-        if !peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        if !request.extensions().get::<Ends>().is_some_and(|ends| ends.are_on_this_host()) {
             return answer(Err(Refusal::OnlyFromHere));
         }
         let wait = Duration::from_secs(request.into_inner().wait_seconds);

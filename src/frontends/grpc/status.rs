@@ -19,8 +19,10 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn status(refusal: &Refusal) -> Status {
     let (code, remedy) = (refusal.code(), refusal.remedy());
-    if code == Code::ServerErr {
-        tracing::error!("{}", causes(refusal));
+    match code {
+        Code::ServerErr => tracing::error!("{}", causes(refusal)),
+        Code::NoResource => tracing::warn!("{}", causes(refusal)),
+        _ => {}
     }
     let mut details = ErrorDetails::with_error_info(code.as_str(), DOMAIN, [("remedy".to_owned(), remedy.to_owned())]);
     match refusal {

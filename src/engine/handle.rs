@@ -1,0 +1,100 @@
+//! The way to a session's task: what it can be told, and how it answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::feed::SessionView;
+use super::refusal::{Code, Refusal};
+use super::{Announced, Serving};
+use crate::flows::Ledger;
+use crate::session::{Endpoint, ReleaseReason, SessionId, TargetAddr};
+
+/// HELLO as a session takes it: understood, resolved, and permitted.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    pub(super) endpoints: Vec<Endpoint>,
+    /// What the endpoints are, for a PROD session.
+    pub(super) targets: Vec<TargetAddr>,
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// What a session is told to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    Announce {
+        announcement: Announcement,
+        answer: Answer<Announced>,
+    },
+    SpoiltHello {
+        code: Code,
+        why: String,
+    },
+    Retarget {
+        targets: Vec<TargetAddr>,
+        answer: Answer<Serving>,
+    },
+    /// A new lifetime from now on; `None`: unlimited.
+    Renew {
+        lifetime: Option<Duration>,
+        answer: Answer<SessionView>,
+    },
+    End {
+        why: ReleaseReason,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// The way to a session's task.
+#[derive(Debug, Clone)]
+pub struct SessionHandle {
+    /// Which session.
+    pub session: SessionId,
+    pub(super) orders: mpsc::UnboundedSender<Order>,
+    pub(super) awaits_hello: Arc<AtomicBool>,
+    pub(super) view: watch::Receiver<SessionView>,
+    pub(super) ledger: watch::Receiver<Arc<Ledger>>,
+}
+
+impl SessionHandle {
+    pub(super) fn awaits_hello(&self) -> bool {
+        self.awaits_hello.load(Ordering::Acquire)
+    }
+
+    /// The session as it stands.
+    pub(super) fn view(&self) -> SessionView {
+        SessionView { traffic: self.ledger.borrow().traffic(), ..self.view.borrow().clone() }
+    }
+
+    /// What goes through it, as it was last looked at.
+    pub(super) fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger.borrow())
+    }
+
+    pub(super) fn send(&self, order: Order) {
+        // A session that has ended needs no orders.
+        drop(self.orders.send(order));
+    }
+
+    pub(super) async fn ask<T>(&self, order: impl FnOnce(Answer<T>) -> Order) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.send(order(answer));
+        let ended = Refusal::Ended { session: self.session, why: ReleaseReason::Asked };
+        answered.await.unwrap_or(Err(ended))
+    }
+
+    /// Tells the session to end. The receiver resolves when nothing is left of it.
+    pub(super) fn end(&self, why: ReleaseReason) -> oneshot::Receiver<()> {
+        let (done, gone) = oneshot::channel();
+        self.send(Order::End { why, done });
+        gone
+    }
+}
+
+/// Whoever waits may have gone meanwhile; that alone ends nothing here.
+pub(super) fn reply<T>(to: Answer<T>, answer: Result<T, Refusal>) {
+    drop(to.send(answer));
+}

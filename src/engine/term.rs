@@ -1,0 +1,50 @@
+//! How long a session lasts.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+/// The term of a session; unlimited by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Term {
+    /// By our own clock, which does not jump, and as the clock on the wall shows it.
+    end: Option<(Instant, SystemTime)>,
+    /// How long before the end it is announced; `None` once it has been.
+    warning: Option<Duration>,
+}
+
+/// The end of a session is announced this long before it comes, or a tenth of
+/// its lifetime if that is less.
+const WARNING: Duration = Duration::from_secs(60);
+/// As good as never, and yet a date that clocks can show.
+pub(super) const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+impl Term {
+    /// From now on.
+    pub(super) fn lasting(lifetime: Option<Duration>) -> Self {
+        let Some(lifetime) = lifetime.map(|lifetime| lifetime.min(FAR)) else {
+            return Self::default();
+        };
+        let end = (Instant::now() + lifetime, SystemTime::now() + lifetime);
+        Self { end: Some(end), warning: Some(WARNING.min(lifetime / 10)) }
+    }
+
+    pub(super) fn expires(self) -> Option<SystemTime> {
+        self.end.map(|(_, shown)| shown)
+    }
+
+    pub(super) fn is_over(self) -> bool {
+        self.end.is_some_and(|(end, _)| end <= Instant::now())
+    }
+
+    /// The end has been announced.
+    pub(super) fn announced(&mut self) {
+        self.warning = None;
+    }
+
+    /// When there is something to do about it.
+    pub(super) fn next(self) -> Option<Instant> {
+        let (end, _) = self.end?;
+        Some(end.checked_sub(self.warning.unwrap_or_default()).unwrap_or(end))
+    }
+}
