@@ -140,6 +140,9 @@ pub struct Reload {
     /// How long a program must have served before it heeds the signal.
     #[serde(default, deserialize_with = "seconds")]
     pub settle_seconds: Duration,
+    /// After how long without an answer the signal is sent again; 0: never.
+    #[serde(default, deserialize_with = "seconds")]
+    pub again_seconds: Duration,
     /// How long that may take.
     #[serde(default = "ten_seconds", deserialize_with = "seconds")]
     pub timeout_seconds: Duration,

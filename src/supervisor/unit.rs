@@ -193,9 +193,22 @@ impl Unit {
         // Some programs lose a signal that comes too soon after they have started.
         sleep_until(self.settled + reload.settle_seconds).await;
         let mark = self.log.mark();
-        self.process.signal(reload.signal);
-        failpoint!("change-signalled");
-        self.await_verdict(mark, &reload.confirmed, &reload.refused, reload.timeout_seconds).await
+        let (mut left, again) = (reload.timeout_seconds, reload.again_seconds);
+        loop {
+            self.process.signal(reload.signal);
+            failpoint!("change-signalled");
+            let patience = if again.is_zero() { left } else { again.min(left) };
+            left -= patience;
+            match self.await_verdict(mark, &reload.confirmed, &reload.refused, patience).await {
+                Err(ServeError::Silent { .. }) if !left.is_zero() => {
+                    tracing::warn!(backend = self.stage.manifest.name, "no answer to a reload; asking again");
+                }
+                Err(ServeError::Silent { backend, said, .. }) => {
+                    return Err(ServeError::Silent { backend, within: reload.timeout_seconds, said });
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn await_verdict(

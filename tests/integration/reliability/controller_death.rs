@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
 use crate::support::app::First;
-use crate::support::{App, Talk, TestGateway, Tunnel, exchange, session};
+use crate::support::{App, BACKENDS, Talk, TestGateway, Tunnel, exchange, session};
 
 /// Each is two sessions of the one gateway that serves both ends.
 const TUNNELS: usize = 25;
@@ -69,22 +69,10 @@ async fn killed_under_fifty_sessions(backend: &str) {
     assert!(adoption < ADOPTION, "{backend}: adopted after {adoption:?}");
 }
 
+/// One after the other: they are to be timed, and each alone fills a small machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn native() {
-    killed_under_fifty_sessions("native").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stunnel() {
-    killed_under_fifty_sessions("stunnel").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn haproxy() {
-    killed_under_fifty_sessions("haproxy").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nginx() {
-    killed_under_fifty_sessions("nginx").await;
+async fn fifty_sessions_outlive_their_controller_on_every_backend() {
+    for backend in BACKENDS {
+        killed_under_fifty_sessions(backend).await;
+    }
 }
