@@ -3,6 +3,7 @@
 use std::fs;
 use std::num::NonZeroU16;
 
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sysinfo::{MemoryRefreshKind, System};
 
@@ -31,8 +32,9 @@ pub(super) fn admit(connections: NonZeroU16, least_free_memory: u64) -> Result<(
     {
         return Err(Refusal::Short { what: "file descriptors", left: limit.saturating_sub(open), needed });
     }
+    // The kernel does not tell 0; a look at it that failed does.
     let left = available_memory();
-    if left < least_free_memory {
+    if left > 0 && left < least_free_memory {
         return Err(Refusal::Short { what: "bytes of memory", left, needed: least_free_memory });
     }
     Ok(())
@@ -41,9 +43,13 @@ pub(super) fn admit(connections: NonZeroU16, least_free_memory: u64) -> Result<(
 /// How many are open, and how many may be. `None` when the kernel does not tell,
 /// which is no reason to refuse.
 fn descriptors() -> Option<(u64, u64)> {
-    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    let open = fs::read_dir("/proc/self/fd").ok()?.count();
-    Some((u64::try_from(open).ok()?, soft))
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    match fs::read_dir("/proc/self/fd") {
+        Ok(open) => Some((u64::try_from(open.count()).ok()?, limit)),
+        // Looking takes one itself.
+        Err(e) if e.raw_os_error() == Some(Errno::EMFILE as i32) => Some((limit, limit)),
+        Err(_) => None,
+    }
 }
 
 fn available_memory() -> u64 {

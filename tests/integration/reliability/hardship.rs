@@ -91,10 +91,8 @@ async fn a_state_folder_that_cannot_be_written() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_descriptors_left() {
     let mut gateway = TestGateway::start(&[]).await;
-    endured("no descriptors left", "no file descriptors left", &mut gateway, |gateway| {
-        NoDescriptors::of(gateway.pid())
-    })
-    .await;
+    endured("no descriptors left", "file descriptors left", &mut gateway, |gateway| NoDescriptors::of(gateway.pid()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,10 @@
 //! One task a session: runs the machine, performs its effects, and holds all
 //! that the session holds.
 
+mod begin;
+
+pub(super) use begin::{SessionParts, open, resume};
+
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,31 +14,20 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::adoption::{self, Adoption, Span};
+use super::adoption::{self, Span};
 use super::feed::SessionView;
-use super::handle::{Announcement, Answer, Order, SessionHandle, reply};
+use super::handle::{Announcement, Answer, Order, reply};
 use super::refusal::{Code, Refusal};
 use super::term::{FAR, Term};
 use super::{Announced, Reserved, Serving, Shared};
-use crate::flows::{Books, BooksFile, Gauge, Ledger};
+use crate::flows::{BooksFile, Gauge};
 use crate::ports::PortLease;
 use crate::session::{
     Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
     TargetAddr,
 };
-use crate::store::{Record, SessionFolder, Sighting};
-use crate::supervisor::{DataPath, Report, Resumed, ServeError};
-
-/// What a new session starts with.
-pub(super) struct SessionParts {
-    pub(super) session: SessionId,
-    pub(super) leases: Vec<PortLease>,
-    pub(super) folder: SessionFolder,
-    pub(super) answer: Answer<Reserved>,
-    pub(super) lifetime: Option<Duration>,
-    pub(super) max_idle: Option<Duration>,
-    pub(super) shared: Arc<Shared>,
-}
+use crate::store::{Record, SessionFolder};
+use crate::supervisor::{DataPath, Report, ServeError};
 
 /// How often what went through a session is written down.
 const BOOKS_PERIOD: Duration = Duration::from_secs(10);
@@ -73,121 +66,7 @@ struct Task {
     view: watch::Sender<SessionView>,
 }
 
-/// A session's task, to be spawned once the session is in its place. It ends, and
-/// leaves nothing, when the session ends.
-pub(super) fn open(parts: SessionParts) -> (SessionHandle, impl Future<Output = ()> + use<>) {
-    let SessionParts { session, leases, folder, answer, lifetime, max_idle, shared } = parts;
-    let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, Books::default(), shared);
-    task.awaits_hello.store(true, Ordering::Release);
-    task.waiting_reserve = Some(answer);
-    task.term = Term::lasting(lifetime);
-    task.limit_idleness(max_idle);
-    task.publish("reserved");
-    (handle, task.run(inbox))
-}
-
-/// A session of an earlier run.
-pub(super) struct ResumedSession<R> {
-    pub(super) handle: SessionHandle,
-    /// Its task, to be spawned once the session is in its place.
-    pub(super) run: R,
-    /// Resolves once its data path serves, or has been tried.
-    pub(super) settled: oneshot::Receiver<()>,
-}
-
-/// Goes on with a session of an earlier run.
-pub(super) fn resume(
-    found: Adoption,
-    shared: Arc<Shared>,
-    seen: Sighting,
-) -> ResumedSession<impl Future<Output = ()> + use<>> {
-    let Adoption { session, folder, machine, leases, announced_targets, was_changing, .. } = found;
-    let Adoption { created, expires, max_idle, books, .. } = found;
-    let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
-    task.announced_targets = announced_targets;
-    task.created = created;
-    task.term = Term::lasting(expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default()));
-    task.limit_idleness(max_idle);
-    let (settle, settled) = oneshot::channel();
-    if let Some(plan) = task.machine.live.clone() {
-        task.settle = Some(settle);
-        task.data_path = Some(DataPath::resume(
-            Arc::clone(&task.shared.site),
-            session,
-            task.folder.places().clone(),
-            std::mem::take(&mut task.leases),
-            task.reporter.clone(),
-            Resumed { plan, was_changing, seen },
-        ));
-    } else {
-        // Whatever was coming up when that run ended was confirmed to nobody.
-        adoption::end_processes(&task.folder.places().path, &seen);
-        task.deadline = Instant::now() + task.shared.settings.update_timeout;
-    }
-    task.publish("taken over from an earlier run");
-    ResumedSession { handle, run: task.run(inbox), settled }
-}
-
 impl Task {
-    fn new(
-        session: SessionId,
-        machine: Machine,
-        leases: Vec<PortLease>,
-        folder: SessionFolder,
-        books: Books,
-        shared: Arc<Shared>,
-    ) -> (Self, SessionHandle, mpsc::UnboundedReceiver<Order>) {
-        let (orders, inbox) = mpsc::unbounded_channel();
-        let (reporter, reports) = mpsc::channel(4);
-        let awaits_hello = Arc::new(AtomicBool::new(false));
-        let listeners: Vec<_> = leases.iter().map(PortLease::address).collect();
-        let created = SystemTime::now();
-        let view = SessionView {
-            session,
-            state: machine.state,
-            health: machine.health.clone(),
-            listeners: listeners.clone(),
-            targets: vec![],
-            protection: shared.settings.protection,
-            revision: machine.revision,
-            created,
-            expires: None,
-            traffic: None,
-        };
-        let gauge = shared.meter.gauge(listeners.iter().map(|l| l.0).collect(), Ledger::resume(books.clone()));
-        let (view, seen) = watch::channel(view);
-        let ledger = gauge.ledger();
-        let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen, ledger };
-        let task = Self {
-            session,
-            deadline: Instant::now() + shared.settings.hello_timeout,
-            shared,
-            machine,
-            leases,
-            listeners,
-            announced_targets: Vec::new(),
-            folder,
-            data_path: None,
-            reports,
-            reporter,
-            awaits_hello,
-            waiting_reserve: None,
-            waiting_update: None,
-            settle: None,
-            journal: None,
-            gauge,
-            books: books.into(),
-            books_due: Instant::now() + BOOKS_PERIOD,
-            refused: None,
-            created,
-            term: Term::default(),
-            max_idle: None,
-            idle_check: Instant::now(),
-            view,
-        };
-        (task, handle, inbox)
-    }
-
     /// Shows the session as it is now, and tells what happened to it.
     fn publish(&self, what: &str) {
         let live = self.machine.live.as_ref();

@@ -1,0 +1,147 @@
+//! How a session's task begins: with a REQ, or where an earlier run has left it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::super::adoption::{self, Adoption};
+use super::super::feed::SessionView;
+use super::super::handle::{Answer, Order, SessionHandle};
+use super::super::term::Term;
+use super::super::{Reserved, Shared};
+use super::{BOOKS_PERIOD, Task};
+use crate::flows::{Books, Ledger};
+use crate::ports::PortLease;
+use crate::session::{Machine, SessionId};
+use crate::store::{SessionFolder, Sighting};
+use crate::supervisor::{DataPath, Resumed};
+
+/// What a new session starts with.
+pub(in crate::engine) struct SessionParts {
+    pub(in crate::engine) session: SessionId,
+    pub(in crate::engine) leases: Vec<PortLease>,
+    pub(in crate::engine) folder: SessionFolder,
+    pub(in crate::engine) answer: Answer<Reserved>,
+    pub(in crate::engine) lifetime: Option<Duration>,
+    pub(in crate::engine) max_idle: Option<Duration>,
+    pub(in crate::engine) shared: Arc<Shared>,
+}
+
+/// A session's task, to be spawned once the session is in its place. It ends, and
+/// leaves nothing, when the session ends.
+pub(in crate::engine) fn open(parts: SessionParts) -> (SessionHandle, impl Future<Output = ()> + use<>) {
+    let SessionParts { session, leases, folder, answer, lifetime, max_idle, shared } = parts;
+    let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, Books::default(), shared);
+    task.awaits_hello.store(true, Ordering::Release);
+    task.waiting_reserve = Some(answer);
+    task.term = Term::lasting(lifetime);
+    task.limit_idleness(max_idle);
+    task.publish("reserved");
+    (handle, task.run(inbox))
+}
+
+/// A session of an earlier run.
+pub(in crate::engine) struct ResumedSession<R> {
+    pub(in crate::engine) handle: SessionHandle,
+    /// Its task, to be spawned once the session is in its place.
+    pub(in crate::engine) run: R,
+    /// Resolves once its data path serves, or has been tried.
+    pub(in crate::engine) settled: oneshot::Receiver<()>,
+}
+
+/// Goes on with a session of an earlier run.
+pub(in crate::engine) fn resume(
+    found: Adoption,
+    shared: Arc<Shared>,
+    seen: Sighting,
+) -> ResumedSession<impl Future<Output = ()> + use<>> {
+    let Adoption { session, folder, machine, leases, announced_targets, was_changing, .. } = found;
+    let Adoption { created, expires, max_idle, books, .. } = found;
+    let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
+    task.announced_targets = announced_targets;
+    task.created = created;
+    task.term = Term::lasting(expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default()));
+    task.limit_idleness(max_idle);
+    let (settle, settled) = oneshot::channel();
+    if let Some(plan) = task.machine.live.clone() {
+        task.settle = Some(settle);
+        task.data_path = Some(DataPath::resume(
+            Arc::clone(&task.shared.site),
+            session,
+            task.folder.places().clone(),
+            std::mem::take(&mut task.leases),
+            task.reporter.clone(),
+            Resumed { plan, was_changing, seen },
+        ));
+    } else {
+        // Whatever was coming up when that run ended was confirmed to nobody.
+        adoption::end_processes(&task.folder.places().path, &seen);
+        task.deadline = Instant::now() + task.shared.settings.update_timeout;
+    }
+    task.publish("taken over from an earlier run");
+    ResumedSession { handle, run: task.run(inbox), settled }
+}
+
+impl Task {
+    fn new(
+        session: SessionId,
+        machine: Machine,
+        leases: Vec<PortLease>,
+        folder: SessionFolder,
+        books: Books,
+        shared: Arc<Shared>,
+    ) -> (Self, SessionHandle, mpsc::UnboundedReceiver<Order>) {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let (reporter, reports) = mpsc::channel(4);
+        let awaits_hello = Arc::new(AtomicBool::new(false));
+        let listeners: Vec<_> = leases.iter().map(PortLease::address).collect();
+        let created = SystemTime::now();
+        let view = SessionView {
+            session,
+            state: machine.state,
+            health: machine.health.clone(),
+            listeners: listeners.clone(),
+            targets: vec![],
+            protection: shared.settings.protection,
+            revision: machine.revision,
+            created,
+            expires: None,
+            traffic: None,
+        };
+        let gauge = shared.meter.gauge(listeners.iter().map(|l| l.0).collect(), Ledger::resume(books.clone()));
+        let (view, seen) = watch::channel(view);
+        let ledger = gauge.ledger();
+        let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen, ledger };
+        let task = Self {
+            session,
+            deadline: Instant::now() + shared.settings.hello_timeout,
+            shared,
+            machine,
+            leases,
+            listeners,
+            announced_targets: Vec::new(),
+            folder,
+            data_path: None,
+            reports,
+            reporter,
+            awaits_hello,
+            waiting_reserve: None,
+            waiting_update: None,
+            settle: None,
+            journal: None,
+            gauge,
+            books: books.into(),
+            books_due: Instant::now() + BOOKS_PERIOD,
+            refused: None,
+            created,
+            term: Term::default(),
+            max_idle: None,
+            idle_check: Instant::now(),
+            view,
+        };
+        (task, handle, inbox)
+    }
+}
