@@ -48,7 +48,7 @@ pub struct SessionEvent {
 }
 
 /// Events that are kept for those who come back.
-const KEPT: usize = 10_000;
+const KEPT: usize = 1000;
 /// Events that a slow watcher may lag behind.
 const LAG: usize = 1024;
 /// Who may watch at once.

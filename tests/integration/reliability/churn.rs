@@ -73,9 +73,8 @@ impl Holdings {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_left_of_sessions_that_came_and_went() {
     let count = setting("SCISTREAM_CYCLES", 200);
-    // In a long run, until as many events are kept for watchers as ever will be: up to
-    // there memory grows by some 2 KiB a cycle.
-    let warm_up = if count > 4000 { 2000 } else { 50 };
+    // In a long run, until as many events are kept for watchers as ever will be.
+    let warm_up = if count >= 1000 { 250 } else { 50 };
     let app = App::start().await;
     let gateway = TestGateway::start(&[]).await;
     let client = gateway.client().await;
