@@ -185,6 +185,7 @@ impl Refusal {
             Self::EventsGone => Code::BadFormat,
             Self::OnlyFromHere => Code::AuthError,
             Self::Target(TargetError::Forbidden { .. }) => Code::AuthError,
+            Self::Target(TargetError::ResolverSilent { .. }) => Code::Unavailable,
             Self::Rejected { why: Rejection::Busy, .. } | Self::ShuttingDown | Self::Ended { .. } => Code::Unavailable,
             Self::Rejected { .. } => Code::VersionErr,
             Self::Port(_)
@@ -216,6 +217,7 @@ impl Refusal {
             Self::Target(TargetError::Forbidden { .. }) => {
                 "name an address inside the facility, or ask the gateway's operator"
             }
+            Self::Target(TargetError::ResolverSilent { .. }) => "name an IP address, or try again later",
             Self::Target(TargetError::Unresolved { .. }) => {
                 "name an IP address, or a name that the gateway can resolve"
             }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::session::{Endpoint, Host, TargetAddr};
@@ -14,8 +15,8 @@ use crate::session::{Endpoint, Host, TargetAddr};
 /// The rule for targets.
 #[derive(Debug, Clone, Copy)]
 pub struct TargetPolicy {
-    /// Only a control server that nobody else can reach may forward to the host
-    /// it runs on.
+    /// Only a control server that nobody else can reach may forward to the
+    /// loopback addresses of its host. (Its other addresses are targets like any.)
     pub loopback: bool,
 }
 
@@ -47,6 +48,12 @@ pub enum TargetError {
         /// Which rule.
         why: Forbidden,
     },
+    /// The gateway's resolver does not answer.
+    #[error("the name of the target {target} cannot be resolved on the gateway now: its resolver does not answer")]
+    ResolverSilent {
+        /// As it was asked for.
+        target: Endpoint,
+    },
     /// Its name has no address.
     #[error("the name of the target {target} cannot be resolved on the gateway: {why}")]
     Unresolved {
@@ -58,6 +65,9 @@ pub enum TargetError {
 }
 
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
+/// Names that are looked up at once; each takes a thread, which a resolver that
+/// does not answer keeps.
+static LOOKUPS: Semaphore = Semaphore::const_new(64);
 
 impl TargetPolicy {
     /// Whether `ip` may be a target.
@@ -104,9 +114,13 @@ impl TargetPolicy {
             Host::Ip(ip) => vec![SocketAddr::new(*ip, port)],
             Host::Name(name) => {
                 let unresolved = |why: String| TargetError::Unresolved { target: endpoint.clone(), why };
-                timeout(RESOLVE_DEADLINE, lookup_host((name.as_str(), port)))
+                let look_up = async {
+                    let _turn = LOOKUPS.acquire().await.expect("the semaphore is never closed");
+                    lookup_host((name.as_str(), port)).await
+                };
+                timeout(RESOLVE_DEADLINE, look_up)
                     .await
-                    .map_err(|_| unresolved("the resolver does not answer".into()))?
+                    .map_err(|_| TargetError::ResolverSilent { target: endpoint.clone() })?
                     .map_err(|e| unresolved(e.to_string()))?
                     .collect()
             }
