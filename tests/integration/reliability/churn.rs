@@ -30,7 +30,7 @@ async fn cycles(client: &Gateway, target: &Endpoint, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_runs_on_while_others_come_and_go() {
-    let count = setting("SCISTREAM_CHURN", 300) / BACKENDS.len();
+    let count = setting("SCISTREAM_CHURN", 1000) / BACKENDS.len();
     for backend in BACKENDS {
         let app = App::start().await;
         let gateway = TestGateway::start(&["--backend", backend]).await;
@@ -72,7 +72,7 @@ impl Holdings {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_left_of_sessions_that_came_and_went() {
-    let count = setting("SCISTREAM_CYCLES", 200);
+    let count = setting("SCISTREAM_CYCLES", 2000);
     // In a long run, until as many events are kept for watchers as ever will be.
     let warm_up = if count >= 1000 { 250 } else { 50 };
     let app = App::start().await;
