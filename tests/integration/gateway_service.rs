@@ -296,3 +296,18 @@ async fn s2uc_tells_all_of_it_as_json() {
     println!("5 commands and {} events told as JSON", events.len());
     gateway.assert_nothing_left();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_never_sees_its_update_gives_everything_back() {
+    let gateway = TestGateway::start(&["--update-timeout", "0.3"]).await;
+    let app = App::start().await;
+    let uid = Uid::random().expect("randomness");
+    let ask = ask(&uid, Role::Prod, 2, vec![app.endpoint().parse().expect("an endpoint")]);
+    let start = Instant::now();
+    ask.reserve(&gateway.client().await).await.expect("announced");
+    let folders = || std::fs::read_dir(gateway.sessions_dir()).expect("the folder is there").count();
+    eventually("its folder, the last thing, is gone", || folders() == 0).await;
+    println!("without an UPDATE the session was gone after {} ms", start.elapsed().as_millis());
+    assert!(gateway.stderr().contains("no UPDATE came in time"));
+    gateway.assert_nothing_left();
+}

@@ -186,13 +186,18 @@ impl Task {
             self.take_wished_ports(&endpoints);
         }
         self.awaits_hello.store(false, Ordering::Release);
-        self.announced_targets = targets;
+        let targets_before = std::mem::replace(&mut self.announced_targets, targets);
         // Nothing rejects a HELLO while the task runs: an ending session is gone with its step.
         let outcome = self.begin(Event::Announce(endpoints)).await;
         failpoint!("before-hello-is-answered");
+        if outcome.is_err() {
+            self.announced_targets = targets_before;
+        }
         let announced = Announced { role: self.session.role, listeners: self.listeners.clone() };
         let why = outcome.as_ref().err().map(ToString::to_string);
-        reply(answer, outcome.map(|()| announced));
+        let gone = self.machine.state == State::Released;
+        let abandoned = || Refusal::Ended { session: self.session, why: ReleaseReason::Abandoned };
+        reply(answer, outcome.and_then(|()| if gone { Err(abandoned()) } else { Ok(announced) }));
         if let Some(why) = why
             && self.machine.state == State::Reserved
         {

@@ -132,3 +132,19 @@ impl AsyncWrite for ControlStream {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_on_the_gateway_are_told_from_others() {
+        let ends =
+            |peer: &str, local: &str| Ends { peer: peer.parse().expect(peer), local: local.parse().expect(local) };
+        assert!(ends("127.0.0.1:1", "127.0.0.1:5000").are_on_this_host());
+        assert!(ends("192.0.2.1:1", "192.0.2.1:5000").are_on_this_host());
+        assert!(ends("[::ffff:192.0.2.1]:1", "192.0.2.1:5000").are_on_this_host());
+        assert!(!ends("192.0.2.7:1", "192.0.2.1:5000").are_on_this_host());
+        assert!(!ends("[2001:db8::7]:1", "[2001:db8::1]:5000").are_on_this_host());
+    }
+}
