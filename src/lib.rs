@@ -29,6 +29,7 @@ pub mod daemon;
 pub mod engine;
 pub mod flows;
 pub mod frontends;
+pub mod http;
 pub mod policy;
 pub mod ports;
 pub mod secrets;

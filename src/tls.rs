@@ -9,7 +9,9 @@ use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{AlpnError, SslAcceptor, SslConnector, SslFiletype, SslMethod, SslVerifyMode, select_next_proto};
+use openssl::ssl::{
+    AlpnError, SslAcceptor, SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVerifyMode, select_next_proto,
+};
 use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509VerifyFlags;
@@ -87,6 +89,22 @@ pub fn connector(trusted: Option<&Path>) -> Result<SslConnector, TlsError> {
         builder.set_cert_store(store.build());
     }
     Ok(builder.build())
+}
+
+/// A client's side for the web: what the system trusts, and the certificates in a file besides.
+///
+/// # Errors
+/// [`TlsError`]
+pub fn web_connector(also_trusted: Option<&Path>) -> Result<SslConnectorBuilder, TlsError> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    if let Some(path) = also_trusted {
+        let pem = std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+        let fault = |source| TlsError::File { what: "certificate", path: path.to_owned(), source };
+        for certificate in X509::stack_from_pem(&pem).map_err(fault)? {
+            builder.cert_store_mut().add_cert(certificate)?;
+        }
+    }
+    Ok(builder)
 }
 
 /// A self-signed certificate and its key, both in PEM.
