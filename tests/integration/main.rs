@@ -5,6 +5,7 @@
 //! is missing fails the test that needs it (`packaging/test` installs them all).
 
 mod applications;
+mod authorization;
 mod bad_input;
 mod command_line;
 mod control_channel;

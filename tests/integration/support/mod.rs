@@ -2,6 +2,8 @@
 //! what is left behind.
 
 pub mod app;
+pub mod authorization_server;
+pub mod browser;
 pub mod command;
 pub mod deployed_stunnel;
 pub mod gateway;

@@ -1,0 +1,114 @@
+//! The tests' authorization server does what the tests of authentication count on.
+
+use std::time::{Duration, Instant};
+
+use openssl::base64::decode_block;
+use serde_json::{Value, json};
+
+use crate::support::authorization_server::{AUDIENCE, AuthorizationServer, OldKeys, S2UC_CLIENT, resource};
+use crate::support::browser::{Browser, Person};
+use crate::support::eventually;
+
+/// Header and claims of a JWT, unverified.
+fn opened(token: &str) -> (Value, Value) {
+    let part = |text: &str| {
+        let mut text = text.replace('-', "+").replace('_', "/");
+        while !text.len().is_multiple_of(4) {
+            text.push('=');
+        }
+        serde_json::from_slice(&decode_block(&text).expect("base64")).expect("JSON")
+    };
+    let mut parts = token.split('.').map(str::to_owned);
+    let mut next = || part(&parts.next().expect("three parts"));
+    (next(), next())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_authorization_server_issues_and_judges_opaque_tokens() {
+    let start = Instant::now();
+    let server = AuthorizationServer::start().await;
+    println!("the authorization server answered after {} ms", start.elapsed().as_millis());
+    let start = Instant::now();
+    let token = server.token_for("alice", "openid scistream", &resource("")).await;
+    println!("a login took {} ms", start.elapsed().as_millis());
+    let told = server.introspect(&token).await;
+    assert_eq!(told["active"], true, "{told}");
+    assert_eq!((&told["sub"], &told["aud"], &told["scope"]), (&json!("alice"), &json!(AUDIENCE), &json!("scistream")));
+    assert_eq!(told["iss"], server.issuer());
+    assert_eq!(told["groups"], json!(["beamline-7", "operators"]));
+    assert_eq!(told["email"], "alice@facility.example");
+    server.revoke(&token).await;
+    assert_eq!(server.introspect(&token).await, json!({ "active": false }));
+
+    let program = server.introspect(&server.token_of_program("scistream other", &resource("")).await).await;
+    assert_eq!((&program["client_id"], &program["sub"]), (&json!("tests"), &Value::Null), "{program}");
+    assert_eq!(program["scope"], "scistream other");
+    let brief = server.token_for("bob", "scistream", &resource("seconds=1")).await;
+    assert_eq!(server.introspect(&brief).await["active"], true);
+    tokio::time::timeout(Duration::from_secs(10), async { while server.introspect(&brief).await["active"] == true {} })
+        .await
+        .expect("a token that lives for a second expires");
+    assert!(server.calls("/token/introspection").await >= 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_authorization_server_signs_tokens_and_changes_its_keys() {
+    let server = AuthorizationServer::start().await;
+    let mut kids = Vec::new();
+    for (old, alg) in [(None, "RS256"), (Some(OldKeys::Kept), "ES256"), (Some(OldKeys::Dropped), "RS256")] {
+        if let Some(old) = old {
+            server.rotate_keys(old).await;
+        }
+        let token = server.token_for("bob@far.example", "scistream", &resource(&format!("token=jwt&alg={alg}"))).await;
+        let (header, claims) = opened(&token);
+        assert_eq!((&header["alg"], &header["typ"]), (&json!(alg), &json!("at+jwt")));
+        assert_eq!(claims["iss"], server.issuer());
+        assert_eq!((&claims["aud"], &claims["sub"]), (&json!(AUDIENCE), &json!("bob@far.example")), "{claims}");
+        assert_eq!((&claims["email"], &claims["groups"]), (&json!("bob@far.example"), &json!([])));
+        assert!(!kids.contains(&header["kid"]), "the same key signs again");
+        kids.push(header["kid"].clone());
+    }
+    let signed = server.sign(&json!({ "typ": "JWT", "alg": "ES256" }), &json!({ "sub": "mallory" })).await;
+    assert_eq!(opened(&signed).1, json!({ "sub": "mallory" }));
+    println!("{} JWTs, each by a key of its own", kids.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_authorization_server_lets_devices_in() {
+    let server = AuthorizationServer::start().await;
+    for (person, outcome) in [(Person::Consents, Value::Null), (Person::Denies, json!("access_denied"))] {
+        let asked = [("client_id", S2UC_CLIENT), ("scope", "scistream"), ("resource", AUDIENCE)];
+        let told = server.public("device/auth", &asked).await;
+        let device = told["device_code"].as_str().expect("a code");
+        let kind = "urn:ietf:params:oauth:grant-type:device_code";
+        let asked = [("client_id", S2UC_CLIENT), ("grant_type", kind), ("device_code", device), ("resource", AUDIENCE)];
+        assert_eq!(server.public("token", &asked).await["error"], "authorization_pending");
+        let page = told["verification_uri_complete"].as_str().expect("an address");
+        let page = Browser::of("alice", person).visit(page).await;
+        println!("{person:?}: {} {}", page.status, page.url);
+        let told = server.public("token", &asked).await;
+        assert_eq!(told["error"], outcome, "{told}, {}", page.text);
+        assert_eq!(told["access_token"].is_string(), outcome.is_null(), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_authorization_server_can_be_slow_and_down() {
+    let server = AuthorizationServer::start().await;
+    let start = Instant::now();
+    server.slow_down(Duration::from_millis(300)).await;
+    server.introspect("nobody's").await;
+    assert!(start.elapsed() >= Duration::from_millis(300), "{:?}", start.elapsed());
+    server.slow_down(Duration::ZERO).await;
+    server.pause();
+    let asked = tokio::time::timeout(Duration::from_millis(300), server.introspect("nobody's")).await;
+    assert!(asked.is_err(), "it answers while it is stopped");
+    server.resume();
+    server.introspect("nobody's").await;
+    let port = server.port();
+    server.end().await;
+    eventually("its port is free", || std::net::TcpStream::connect(("127.0.0.1", port)).is_err()).await;
+    let again = AuthorizationServer::start_on(port).await;
+    assert_eq!(again.introspect("nobody's").await, json!({ "active": false }));
+    println!("slow, stopped, down and up again on port {port}");
+}
