@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use http::Request;
 use openssl::base64::decode_block;
+use scistream::http::HttpClient;
 use serde_json::{Value, json};
 
 use crate::support::authorization_server::{AUDIENCE, AuthorizationServer, OldKeys, S2UC_CLIENT, resource};
 use crate::support::browser::{Browser, Person};
+use crate::support::django_server::DjangoServer;
 use crate::support::eventually;
+use crate::support::globus_fake::{self, GlobusFake, RESOURCE_SECRET, RESOURCE_SERVER, Spelling};
 
 /// Header and claims of a JWT, unverified.
 fn opened(token: &str) -> (Value, Value) {
@@ -111,4 +115,57 @@ async fn the_authorization_server_can_be_slow_and_down() {
     let again = AuthorizationServer::start_on(port).await;
     assert_eq!(again.introspect("nobody's").await, json!({ "active": false }));
     println!("slow, stopped, down and up again on port {port}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fake_of_globus_tells_the_fields_that_are_known_of_it() {
+    let globus = GlobusFake::start().await;
+    let scope = globus_fake::scope_of(RESOURCE_SERVER);
+    let token = globus.token_for("alice", RESOURCE_SERVER, &scope);
+    let ask = async |token: &str, secret: &str, include: &str| {
+        let basic = openssl::base64::encode_block(format!("{RESOURCE_SERVER}:{secret}").as_bytes());
+        let request = Request::post(globus.endpoint("/v2/oauth2/token/introspect"))
+            .header("authorization", format!("Basic {basic}"))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("token={token}{include}").into())
+            .expect("a request");
+        let answer = HttpClient::new(None).expect("TLS").call(request).await.expect("an answer");
+        (answer.status().as_u16(), serde_json::from_slice::<Value>(answer.body()).expect("JSON"))
+    };
+    let (status, told) = ask(&token, RESOURCE_SECRET, "").await;
+    assert_eq!((status, &told["active"], &told["scope"]), (200, &json!(true), &json!(scope)));
+    assert_eq!(told["aud"], json!(["auth.globus.org", RESOURCE_SERVER]));
+    assert_eq!(told["sub"], globus_fake::identity("alice"));
+    for (spelling, name) in [(Spelling::IdentitySet, "identity_set"), (Spelling::IdentitiesSet, "identities_set")] {
+        globus.spell(spelling);
+        let (_, told) = ask(&token, RESOURCE_SECRET, "&include=identity_set").await;
+        assert_eq!(told[name].as_array().map(Vec::len), Some(2), "{told}");
+    }
+    assert_eq!(ask(&token, "another", "").await.0, 401);
+    let elsewhere = globus.token_for("alice", "another", &globus_fake::scope_of("another"));
+    globus.lifetime(Duration::ZERO);
+    let expired = globus.token_for("alice", RESOURCE_SERVER, &scope);
+    for token in [elsewhere, expired, "nobody's".into()] {
+        assert_eq!(ask(&token, RESOURCE_SECRET, "").await, (200, json!({ "active": false })));
+    }
+    println!("{} introspections by the fake", globus.introspections());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_authorization_server_tells_little_of_a_token() {
+    let start = Instant::now();
+    let server = DjangoServer::start().await;
+    println!("the second authorization server answered after {} ms", start.elapsed().as_millis());
+    let token = server.token("scistream other").await;
+    let told = server.introspect(&token).await;
+    assert_eq!(
+        (&told["active"], &told["scope"], &told["client_id"]),
+        (&json!(true), &json!("scistream other"), &json!("tests"))
+    );
+    assert!(told["exp"].is_u64() && told["aud"].is_null() && told["iss"].is_null(), "{told}");
+    assert!(server.introspection().ends_with("/o/introspect/"));
+    server.revoke(&token).await;
+    for token in [&token, "nobody's"] {
+        assert_eq!(server.introspect(token).await, json!({ "active": false }));
+    }
 }

@@ -5,28 +5,18 @@
 //! many seconds it holds, its resource says: see [`resource`].
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Request, Response};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use scistream::http::HttpClient;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::time::timeout;
-use url::form_urlencoded::Serializer;
 
 use super::browser::{Browser, Person};
+pub use super::service::Client;
+use super::service::{Service, access_token, form, parsed};
 
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/authorization_server/server.mjs");
 /// Where packaging/install-authorization-servers puts it.
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/authorization-server");
-const DEADLINE: Duration = Duration::from_secs(60);
 /// A loopback redirect of the tests' own client; nobody listens there.
 const REDIRECT: &str = "http://127.0.0.1/";
 
@@ -37,13 +27,6 @@ pub const AUDIENCE: &str = "https://gateway.example/";
 /// for an hour, or any of `token=jwt`, `alg=ES256` and `seconds=2`, with `&` between them.
 pub fn resource(query: &str) -> String {
     if query.is_empty() { AUDIENCE.into() } else { format!("{AUDIENCE}?{query}") }
-}
-
-/// A client of the authorization server.
-#[derive(Debug, Clone, Copy)]
-pub struct Client {
-    pub id: &'static str,
-    pub secret: &'static str,
 }
 
 /// The resource server: it may introspect everybody's tokens.
@@ -64,12 +47,7 @@ pub enum OldKeys {
 
 /// The running server. Ends with the test.
 #[derive(Debug)]
-pub struct AuthorizationServer {
-    child: Child,
-    port: u16,
-    http: HttpClient,
-    stderr: NamedTempFile,
-}
+pub struct AuthorizationServer(Service);
 
 impl AuthorizationServer {
     /// Starts it on a port that is free, and waits until it answers.
@@ -80,32 +58,16 @@ impl AuthorizationServer {
     /// Starts it on a port, say that of one that has ended. It remembers nothing.
     pub async fn start_on(port: u16) -> Self {
         let node = Path::new(INSTALLED).join("node_modules/.bin/node");
-        assert!(node.exists(), "{} is missing: packaging/install-authorization-servers", node.display());
-        let stderr = NamedTempFile::new().expect("a file");
-        // Its standard input ends with this process, and with that so does it.
-        let mut child = Command::new(node)
-            .args([SERVER, INSTALLED, &port.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(stderr.reopen().expect("a file"))
-            .kill_on_drop(true)
-            .spawn()
-            .expect("node starts");
-        let mut said = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let line = timeout(DEADLINE, said.next_line()).await.expect("it is ready in time").expect("text");
-        let told = || std::fs::read_to_string(stderr.path()).unwrap_or_default();
-        let port = line.as_deref().and_then(|line| line.strip_prefix("ready ")).and_then(|port| port.parse().ok());
-        let port = port.unwrap_or_else(|| panic!("it said {line:?} {}", told()));
-        Self { child, port, http: HttpClient::new(None).expect("TLS"), stderr }
+        Self(Service::start(&node, &[SERVER, INSTALLED, &port.to_string()]).await)
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.0.port()
     }
 
     /// Who it says it is. Its metadata lies under `/.well-known/openid-configuration`.
     pub fn issuer(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.0.base()
     }
 
     /// The address of one of its endpoints, say `token/introspection`.
@@ -154,8 +116,7 @@ impl AuthorizationServer {
 
     /// Revokes a token of [`TESTS`].
     pub async fn revoke(&self, token: &str) {
-        let fields = form(&[("token", token)]);
-        let answer = self.post("token/revocation", Some(TESTS), fields, "application/x-www-form-urlencoded").await;
+        let answer = self.0.form("token/revocation", Some(TESTS), &[("token", token)]).await;
         assert!(answer.status().is_success(), "{answer:?}");
     }
 
@@ -182,66 +143,29 @@ impl AuthorizationServer {
 
     /// It goes on to accept connections, and answers nobody.
     pub fn pause(&self) {
-        self.signal(Signal::SIGSTOP);
+        self.0.signal(Signal::SIGSTOP);
     }
 
     /// It answers again.
     pub fn resume(&self) {
-        self.signal(Signal::SIGCONT);
+        self.0.signal(Signal::SIGCONT);
     }
 
     /// Ends it; its port refuses connections from now on.
-    pub async fn end(mut self) {
-        self.child.kill().await.expect("our child");
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).expect("it runs");
-        kill(Pid::from_raw(pid), signal).expect("our child");
-    }
-
-    async fn tell(&self, what: &str, asked: &Value) -> Value {
-        let answer = self.post(&format!("_test/{what}"), None, asked.to_string(), "application/json").await;
-        parsed(&answer)
+    pub async fn end(self) {
+        self.0.end().await;
     }
 
     /// What it answers to a public client that posts a form.
     pub async fn public(&self, path: &str, fields: &[(&str, &str)]) -> Value {
-        parsed(&self.post(path, None, form(fields), "application/x-www-form-urlencoded").await)
+        parsed(&self.0.form(path, None, fields).await)
+    }
+
+    async fn tell(&self, what: &str, asked: &Value) -> Value {
+        parsed(&self.0.json(&format!("_test/{what}"), asked).await)
     }
 
     async fn ask(&self, path: &str, client: Client, fields: &[(&str, &str)]) -> Value {
-        parsed(&self.post(path, Some(client), form(fields), "application/x-www-form-urlencoded").await)
+        parsed(&self.0.form(path, Some(client), fields).await)
     }
-
-    async fn post(&self, path: &str, client: Option<Client>, body: String, kind: &str) -> Response<Bytes> {
-        let mut request = Request::post(self.endpoint(path)).header(CONTENT_TYPE, kind);
-        if let Some(Client { id, secret }) = client {
-            let basic = openssl::base64::encode_block(format!("{id}:{secret}").as_bytes());
-            request = request.header(AUTHORIZATION, format!("Basic {basic}"));
-        }
-        let request = request.body(Bytes::from(body)).expect("a request");
-        self.http.call(request).await.unwrap_or_else(|e| panic!("{path}: {e}"))
-    }
-}
-
-impl Drop for AuthorizationServer {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let said = std::fs::read_to_string(self.stderr.path()).unwrap_or_default();
-            eprintln!("--- authorization server\n{said}");
-        }
-    }
-}
-
-fn form(fields: &[(&str, &str)]) -> String {
-    Serializer::new(String::new()).extend_pairs(fields).finish()
-}
-
-fn parsed(answer: &Response<Bytes>) -> Value {
-    serde_json::from_slice(answer.body()).unwrap_or_else(|e| panic!("{e}: {answer:?}"))
-}
-
-fn access_token(answer: &Value) -> String {
-    answer["access_token"].as_str().unwrap_or_else(|| panic!("no token came: {answer}")).to_owned()
 }
