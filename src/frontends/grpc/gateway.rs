@@ -169,6 +169,7 @@ impl Gateway for GatewayService {
             max_lifetime_seconds: settings.max_lifetime.map_or(0, |most| most.as_secs()),
             authentication: vec![],
             draining: overview.draining,
+            logins: vec![],
         }))
     }
 }
