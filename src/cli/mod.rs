@@ -12,6 +12,7 @@ macro_rules! say {
 pub mod appctrl;
 mod gateway;
 mod mint;
+mod processes;
 pub mod s2cs;
 pub mod s2uc;
 mod sessions;

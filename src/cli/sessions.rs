@@ -9,6 +9,7 @@ use scistream_proto::gateway::{CapabilitiesResponse, Event, Session, Traffic};
 use serde_json::{Value, json};
 
 use super::gateway::{Channel, Failure, Interrupts, print_json, uid};
+use super::processes::{process_json, process_line};
 use super::top::{bytes, traffic_json};
 use crate::client::Gateway;
 use crate::session::Endpoint;
@@ -71,7 +72,7 @@ pub(super) struct Drain {
 pub(super) async fn list(command: At, json: bool) -> Result<ExitCode, Failure> {
     let answer = command.channel.connect(&command.s2cs).await?.list().await?;
     if json {
-        let sessions: Vec<_> = answer.sessions.iter().map(session_json).collect();
+        let sessions: Vec<_> = answer.sessions.iter().map(listed_json).collect();
         print_json(&json!({ "sessions": sessions, "sequence": answer.sequence }));
     } else {
         print_table(&answer.sessions);
@@ -82,7 +83,7 @@ pub(super) async fn list(command: At, json: bool) -> Result<ExitCode, Failure> {
 pub(super) async fn show(command: Show, json: bool) -> Result<ExitCode, Failure> {
     let session = command.at.channel.connect(&command.at.s2cs).await?.get(&command.id).await?;
     if json {
-        print_json(&session_json(&session));
+        print_json(&listed_json(&session));
     } else {
         print_session(&session);
     }
@@ -151,6 +152,13 @@ pub(super) fn session_json(session: &Session) -> Value {
         "expires_ms": (session.expires_ms > 0).then_some(session.expires_ms),
         "traffic": session.traffic.as_ref().map(traffic_json),
     })
+}
+
+/// With what serves it, which only list and show are told.
+fn listed_json(session: &Session) -> Value {
+    let mut object = session_json(session);
+    object["processes"] = session.processes.iter().map(process_json).collect();
+    object
 }
 
 fn event_json(event: &Event) -> Value {
@@ -227,6 +235,7 @@ fn print_session(session: &Session) {
         say!("connections {connections} open, {connections_ever} ever");
     }
     routes(session).iter().for_each(|route| say!("route       {route}"));
+    session.processes.iter().for_each(|process| say!("process     {}", process_line(process)));
 }
 
 pub(super) fn state(session: &Session) -> &str {

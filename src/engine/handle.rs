@@ -11,6 +11,7 @@ use super::refusal::{Code, Refusal};
 use super::{Announced, Serving};
 use crate::flows::Ledger;
 use crate::session::{Endpoint, ReleaseReason, SessionId, TargetAddr};
+use crate::supervisor::ProcessView;
 
 /// HELLO as a session takes it: understood, resolved, and permitted.
 #[derive(Debug)]
@@ -57,6 +58,7 @@ pub struct SessionHandle {
     pub(super) awaits_hello: Arc<AtomicBool>,
     pub(super) view: watch::Receiver<SessionView>,
     pub(super) ledger: watch::Receiver<Arc<Ledger>>,
+    pub(super) processes: watch::Receiver<Vec<ProcessView>>,
 }
 
 impl SessionHandle {
@@ -72,6 +74,11 @@ impl SessionHandle {
     /// What goes through it, as it was last looked at.
     pub(super) fn ledger(&self) -> Arc<Ledger> {
         Arc::clone(&self.ledger.borrow())
+    }
+
+    /// What serves it.
+    pub(super) fn processes(&self) -> Vec<ProcessView> {
+        self.processes.borrow().clone()
     }
 
     pub(super) fn send(&self, order: Order) {

@@ -10,6 +10,7 @@ mod command;
 mod directory;
 mod feed;
 mod handle;
+mod listing;
 mod refusal;
 mod session_task;
 mod term;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -32,6 +33,7 @@ use directory::{Directory, Found};
 use feed::Feed;
 pub use feed::{SessionEvent, SessionView, Subscription};
 use handle::{Announcement, Order, SessionHandle};
+pub use listing::Listed;
 pub use refusal::{Code, Refusal};
 use session_task::SessionParts;
 
@@ -102,6 +104,8 @@ struct Shared {
     directory: Directory,
     feed: Feed,
     meter: Meter,
+    /// Who looks at all processes of the host: one at a time, however many ask.
+    looks: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -109,8 +113,9 @@ impl Engine {
     #[must_use]
     pub fn new(settings: Settings, site: Site, state: StateFolder, ports: Ports) -> Self {
         let directory = Directory::new(settings.max_sessions);
+        let (site, looks) = (Arc::new(site), Arc::new(Semaphore::new(1)));
         let (feed, meter) = (Feed::new(), Meter::start());
-        Self { shared: Arc::new(Shared { settings, site: Arc::new(site), state, ports, directory, feed, meter }) }
+        Self { shared: Arc::new(Shared { settings, site, state, ports, directory, feed, meter, looks }) }
     }
 
     /// REQ: holds listeners, and answers once the application has said HELLO.
@@ -254,15 +259,6 @@ impl Engine {
             true => Err(Refusal::Unknown { uid: uid.digest(), role: None }),
             false => Ok(renewed),
         }
-    }
-
-    /// All sessions, and the number of the last event before.
-    #[must_use]
-    pub fn list(&self) -> (Vec<SessionView>, u64) {
-        let last = self.shared.feed.last();
-        let mut views: Vec<_> = self.shared.directory.all().iter().map(SessionHandle::view).collect();
-        views.sort_by_key(|view| (view.created, view.session));
-        (views, last)
     }
 
     /// All sessions, each with its ledger.

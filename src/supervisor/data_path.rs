@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::place::Place;
+use super::report::{Report, Reporter};
 use super::unit::{self, Draft, ServeError, Unit};
 use crate::backend::{Catalog, Circumstances, Folder, Manifest, Program, ProgramError, Programs, Stage, chain, render};
 use crate::ports::PortLease;
@@ -53,21 +54,6 @@ impl Site {
     }
 }
 
-/// What a data path tells its session.
-#[derive(Debug)]
-pub enum Report {
-    /// The plan it was given last is live.
-    Confirmed,
-    /// The plan it was given last is not; what was live before is.
-    Refused(ServeError),
-    /// A process died and will be started again.
-    Degraded(String),
-    /// All processes run again.
-    Recovered,
-    /// A process died and cannot be brought back.
-    Lost(String),
-}
-
 /// A handle on the task. Dropping it ends the processes at once.
 #[derive(Debug)]
 pub struct DataPath {
@@ -85,16 +71,16 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
 impl DataPath {
-    /// Makes the task; nothing runs until the first plan. Reports go to `reports`.
+    /// Makes the task; nothing runs until the first plan. It reports to `reporter`.
     #[must_use]
     pub fn open(
         site: Arc<Site>,
         session: SessionId,
         folder: Folder,
         leases: Vec<PortLease>,
-        reports: mpsc::Sender<Report>,
+        reporter: Reporter,
     ) -> Self {
-        Self::begin(site, session, folder, leases, reports, None)
+        Self::begin(site, session, folder, leases, reporter, None)
     }
 
     /// Makes the task for a session of an earlier run: takes over the processes
@@ -105,10 +91,10 @@ impl DataPath {
         session: SessionId,
         folder: Folder,
         leases: Vec<PortLease>,
-        reports: mpsc::Sender<Report>,
+        reporter: Reporter,
         plan: Resumed,
     ) -> Self {
-        Self::begin(site, session, folder, leases, reports, Some(plan))
+        Self::begin(site, session, folder, leases, reporter, Some(plan))
     }
 
     fn begin(
@@ -116,7 +102,7 @@ impl DataPath {
         session: SessionId,
         folder: Folder,
         leases: Vec<PortLease>,
-        reports: mpsc::Sender<Report>,
+        reporter: Reporter,
         resumed: Option<Resumed>,
     ) -> Self {
         let (plans, inbox) = mpsc::channel(1);
@@ -125,7 +111,7 @@ impl DataPath {
             site,
             session,
             place: Place::new(folder, leases),
-            reports,
+            reporter,
             units: Vec::new(),
             failures: 0,
             again: None,
@@ -154,7 +140,7 @@ struct Task {
     site: Arc<Site>,
     session: SessionId,
     place: Place,
-    reports: mpsc::Sender<Report>,
+    reporter: Reporter,
     /// The one nearest to the targets first.
     units: Vec<Unit>,
     /// Deaths and failed starts since all was well for [`HEALTHY_AFTER`].
@@ -206,6 +192,7 @@ impl Task {
         // Told first, so that none of them takes it for a fault; now new connections are refused.
         self.place.sockets.refuse();
         while stopping.join_next().await.is_some() {}
+        self.reporter.show(Vec::new());
         self.place.vacated().await;
         self.place.end_known();
     }
@@ -235,11 +222,13 @@ impl Task {
                     Some(why)
                 }
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
-                    let outcome = self.start_again().await;
+                    let outcome = self.revive().await.map_err(|e| e.to_string());
                     if outcome.is_ok() {
                         self.again = None;
                         healthy_since = Instant::now();
                         self.tell(Report::Recovered).await;
+                    } else {
+                        self.show();
                     }
                     outcome.err()
                 }
@@ -294,17 +283,24 @@ impl Task {
         self.serve(&resumed.plan).await
     }
 
+    /// Whoever hears a report finds the processes as they were then.
     async fn tell(&self, report: Report) {
-        // The session goes only after it has stopped this task.
-        if self.reports.send(report).await.is_err() {
-            tracing::debug!(session = %self.session, "nobody listens to a data path any more");
-        }
+        self.show();
+        self.reporter.tell(report).await;
     }
 
-    async fn start_again(&mut self) -> Result<(), String> {
+    fn show(&self) {
+        self.reporter.show(self.units.iter().map(Unit::view).collect());
+    }
+
+    /// Starts every stage again that is down, with its program as it is installed now.
+    async fn revive(&mut self) -> Result<(), ServeError> {
         for unit in self.units.iter_mut().filter(|unit| !unit.runs()) {
             tracing::info!(session = %self.session, backend = unit.stage.manifest.name, "starting again");
-            unit.restart(&mut self.place).await.map_err(|e| e.to_string())?;
+            if let Ok(program) = self.site.programs.find(&unit.stage.manifest) {
+                unit.program = program;
+            }
+            unit.restart(&mut self.place).await?;
         }
         Ok(())
     }
@@ -312,9 +308,7 @@ impl Task {
     /// Brings the processes to `plan`, all of them or none.
     async fn serve(&mut self, plan: &Plan) -> Result<(), ServeError> {
         // A stage that is down just now comes back first, or the plan would be live in part.
-        for unit in self.units.iter_mut().filter(|unit| !unit.runs()) {
-            unit.restart(&mut self.place).await?;
-        }
+        self.revive().await?;
         let drafts = self.drafts(plan)?;
         for draft in &drafts {
             unit::check(draft, &self.place).await?;

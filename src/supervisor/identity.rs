@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::stat::Stat;
 use crate::store::installed;
 
 /// A process, told apart from every other one before and after it.
@@ -26,7 +27,7 @@ impl Identity {
     /// The identity of a running process that is about to become `program`.
     pub(super) fn of(pid: Pid, program: &Path) -> io::Result<Self> {
         let program = program.canonicalize()?;
-        Ok(Self { pid: pid.as_raw(), start_time: start_time(pid)?, boot_id: boot_id()?, program })
+        Ok(Self { pid: pid.as_raw(), start_time: Stat::read(pid)?.start_time, boot_id: boot_id()?, program })
     }
 
     pub(super) fn pid(&self) -> Pid {
@@ -36,17 +37,19 @@ impl Identity {
     /// Whether the process that has the number now is this one, and runs its program.
     pub(super) fn is_still(&self) -> bool {
         fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok_and(|exe| installed(&exe) == self.program)
-            && start_time(self.pid()).is_ok_and(|start| start == self.start_time)
+            && Stat::read(self.pid()).is_ok_and(|stat| self.started_at(&stat))
             && boot_id().is_ok_and(|boot| boot == self.boot_id)
     }
-}
 
-fn start_time(pid: Pid) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The program's name stands in parentheses and may hold any of them itself.
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = after_name.split_whitespace().nth(22 - 3);
-    field.and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other("the kernel tells no start time"))
+    /// Whether that is what the kernel tells of this process, and not of a later one.
+    pub(super) fn started_at(&self, stat: &Stat) -> bool {
+        stat.start_time == self.start_time
+    }
+
+    /// Whether the file that it runs is the one that is installed now.
+    pub(super) fn runs_what_is_installed(&self) -> bool {
+        fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok_and(|exe| exe == self.program)
+    }
 }
 
 fn boot_id() -> io::Result<String> {

@@ -3,7 +3,8 @@
 //! [`DataPath`] is one task a session. It takes plans and brings the session's
 //! processes to them: render, check, write, start or reload, confirm; what is
 //! refused leaves the old plan serving. It watches the processes, starts again
-//! what dies, and at the end stops them all. Each process leads a group of its
+//! what dies, and at the end stops them all; whoever asks is told how they stand,
+//! and what they use of the host. Each process leads a group of its
 //! own and writes to a file, so it goes on whatever becomes of the controller.
 
 mod data_path;
@@ -12,10 +13,15 @@ mod launch;
 mod log;
 mod place;
 mod process;
+mod report;
 mod sockets;
+mod stat;
 mod unit;
+mod usage;
 
-pub use data_path::{DataPath, Report, Resumed, Site};
+pub use data_path::{DataPath, Resumed, Site};
 pub use launch::{LaunchError, launch};
 pub use process::Exit;
+pub use report::{ProcessView, Report, Reporter, Running};
 pub use unit::ServeError;
+pub use usage::Usage;

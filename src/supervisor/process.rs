@@ -7,7 +7,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::errno::Errno;
@@ -21,6 +22,8 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::identity::Identity;
+use super::stat::Stat;
+use super::usage;
 use crate::backend::{Sockets, Stop};
 
 /// How to start a process.
@@ -66,9 +69,19 @@ impl std::fmt::Display for Exit {
 #[derive(Debug)]
 pub(super) struct Process {
     identity: Identity,
+    started: Option<SystemTime>,
     /// Signals go through it: they cannot reach another process that got the same number.
     pidfd: Arc<OwnedFd>,
-    ended: watch::Receiver<Option<Exit>>,
+    ended: watch::Receiver<Option<End>>,
+    /// Its end is our doing, or about to be.
+    dismissed: Arc<AtomicBool>,
+}
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    exit: Exit,
+    cpu: Duration,
 }
 
 /// The running executable, even when its file has been replaced meanwhile. Its
@@ -84,18 +97,29 @@ impl Process {
         let mut child = command(how)?.spawn()?;
         let number = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
         let pid = Pid::from_raw(number);
-        let (tell, ended) = watch::channel(None);
         // Until it is waited for, its number stays its own.
-        let opened = open_pidfd(pid).and_then(|pidfd| Ok((pidfd, Identity::of(pid, &program)?)));
+        let opened = open_pidfd(pid).and_then(|pidfd| Ok((Identity::of(pid, &program)?, end_of(&pidfd)?, pidfd)));
+        let (identity, end, pidfd) = match opened {
+            Ok(opened) => opened,
+            Err(e) => {
+                kill_group(pid);
+                reapers.spawn(async move { drop(child.wait().await) });
+                return Err(e);
+            }
+        };
+        let (tell, ended) = watch::channel(None);
+        let process = Self::new(identity.clone(), pidfd, ended);
+        let dismissed = Arc::clone(&process.dismissed);
         reapers.spawn(async move {
-            let status = child.wait().await.unwrap_or_default();
-            // Workers may outlive their leader (nginx's do, and keep its ports). Only now,
-            // at once, is the number of the group surely still theirs.
+            drop(end.readable().await);
+            let cpu = last_look(identity, &dismissed).await;
+            // Workers may outlive their leader (nginx's do, and keep its ports). Until it is
+            // waited for, the number of the group is surely still theirs.
             kill_group(pid);
-            tell.send_replace(Some(Exit::Seen(status)));
+            let exit = Exit::Seen(child.wait().await.unwrap_or_default());
+            tell.send_replace(Some(End { exit, cpu }));
         });
-        let (pidfd, identity) = opened.inspect_err(|_| kill_group(pid))?;
-        Ok(Self { identity, pidfd: Arc::new(pidfd), ended })
+        Ok(process)
     }
 
     /// Takes over a process that an earlier run of the controller has started, if it is still that one.
@@ -107,21 +131,23 @@ impl Process {
         if !identity.is_still() {
             return Ok(None);
         }
-        let pidfd = Arc::new(pidfd);
-        #[expect(
-            deprecated,
-            reason = "unsound for types that may close their descriptor early, which OwnedFd does not"
-        )]
-        let end = AsyncFd::with_interest(pidfd.try_clone()?, Interest::READABLE)?;
+        let end = end_of(&pidfd)?;
         let (tell, ended) = watch::channel(None);
-        let pid = identity.pid();
+        let process = Self::new(identity.clone(), pidfd, ended);
+        let (identity, dismissed) = (identity.clone(), Arc::clone(&process.dismissed));
         reapers.spawn(async move {
-            // Readable once it has ended (pidfd_open(2)).
             drop(end.readable().await);
+            let pid = identity.pid();
+            let cpu = last_look(identity, &dismissed).await;
             kill_group(pid);
-            tell.send_replace(Some(Exit::Unseen));
+            tell.send_replace(Some(End { exit: Exit::Unseen, cpu }));
         });
-        Ok(Some(Self { identity: identity.clone(), pidfd, ended }))
+        Ok(Some(process))
+    }
+
+    fn new(identity: Identity, pidfd: OwnedFd, ended: watch::Receiver<Option<End>>) -> Self {
+        let started = Stat::read(identity.pid()).and_then(|stat| stat.started()).ok();
+        Self { identity, started, pidfd: Arc::new(pidfd), ended, dismissed: Arc::default() }
     }
 
     /// Which process it is.
@@ -129,15 +155,26 @@ impl Process {
         &self.identity
     }
 
+    /// When it was started, if the kernel tells.
+    pub(super) fn started(&self) -> Option<SystemTime> {
+        self.started
+    }
+
     /// How it ended, if it has.
     pub(super) fn ended(&self) -> Option<Exit> {
-        *self.ended.borrow()
+        self.ended.borrow().map(|end| end.exit)
+    }
+
+    /// CPU time of it and its workers, once it has ended. What workers used that were
+    /// gone before anybody could look is missing.
+    pub(super) fn cpu_at_end(&self) -> Duration {
+        self.ended.borrow().map_or(Duration::ZERO, |end| end.cpu)
     }
 
     /// Waits for its end. Dropping this future loses nothing.
     pub(super) async fn wait(&mut self) -> Exit {
         match self.ended.wait_for(Option::is_some).await.map(|ended| *ended) {
-            Ok(Some(exit)) => exit,
+            Ok(Some(end)) => end.exit,
             // The watching task goes only when the whole program does.
             Ok(None) | Err(_) => std::future::pending().await,
         }
@@ -155,8 +192,14 @@ impl Process {
         }
     }
 
+    /// Its end, which is near, is no accident.
+    pub(super) fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Release);
+    }
+
     /// Kills it with its group, and waits for its end.
     pub(super) async fn end_at_once(&mut self) {
+        self.dismiss();
         if self.ended().is_none() {
             kill_group(self.identity.pid());
             self.wait().await;
@@ -177,6 +220,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.dismiss();
         if self.ended().is_none() {
             kill_group(self.identity.pid());
         }
@@ -186,6 +230,25 @@ impl Drop for Process {
 fn open_pidfd(pid: Pid) -> io::Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::NotFound)?;
     Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK)?)
+}
+
+/// Becomes readable once the process has ended (`pidfd_open(2)`), before anybody has waited for it.
+fn end_of(pidfd: &OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(deprecated, reason = "unsound for types that may close their descriptor early, which OwnedFd does not")]
+    AsyncFd::with_interest(pidfd.try_clone()?, Interest::READABLE)
+}
+
+/// What a process that has just ended has used, with its workers.
+async fn last_look(identity: Identity, dismissed: &AtomicBool) -> Duration {
+    let stat = Stat::read(identity.pid()).ok().filter(|stat| identity.started_at(stat));
+    let own = stat.map_or(Duration::ZERO, |stat| stat.cpu());
+    if dismissed.load(Ordering::Acquire) {
+        // Nobody will ask, and sessions may end by the hundred.
+        return own;
+    }
+    let look = move || usage::of_groups([&identity]).remove(&identity.pid());
+    let all = tokio::task::spawn_blocking(look).await.ok().flatten();
+    all.map_or(own, |usage| usage.cpu.max(own))
 }
 
 fn kill_group(leader: Pid) {

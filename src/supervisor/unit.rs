@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::log::{Log, Mark, Verdict};
 use super::place::Place;
 use super::process::{self, Exit, Process};
+use super::report::{ProcessView, Running};
 use crate::backend::{Program, ProgramError, RenderError, Stage};
 
 /// Why a plan could not be served. The message is for the user who sent it.
@@ -58,7 +59,7 @@ pub enum ServeError {
 #[derive(Debug)]
 pub(super) struct Unit {
     pub(super) stage: Stage,
-    program: Program,
+    pub(super) program: Program,
     config: PathBuf,
     log: Log,
     /// The configuration in force.
@@ -67,6 +68,19 @@ pub(super) struct Unit {
     started: Mark,
     /// When it was last seen to serve what it was given.
     settled: Instant,
+    /// How long it took from its start until it said that it serves, if that was seen.
+    ready_after: Option<Duration>,
+    /// Of the program as it was when the process was started, if that is known.
+    version: Option<String>,
+    past: Past,
+}
+
+/// What there was before the process.
+#[derive(Debug, Clone, Default)]
+struct Past {
+    restarts: u32,
+    last_end: Option<String>,
+    cpu: Duration,
 }
 
 /// What a unit is made from.
@@ -104,9 +118,13 @@ impl Unit {
         failpoint!("configuration-in-place");
         let log = Log::new(place.folder.log_file(&stage));
         let started = log.mark();
+        let begun = Instant::now();
         let process = spawn(&stage, &program, place)?;
-        let mut unit = Self { stage, program, config, log, text, process, started, settled: Instant::now() };
-        unit.await_ready().await?;
+        let version = Some(program.version.clone());
+        let (ready_after, past) = (None, Past::default());
+        let mut unit =
+            Self { stage, program, config, log, text, process, started, settled: begun, ready_after, version, past };
+        unit.await_ready(begun).await?;
         failpoint!("process-ready");
         Ok(unit)
     }
@@ -126,7 +144,9 @@ impl Unit {
         // Whatever it serves, the file tells what it was last told to.
         let text = fs::read_to_string(&config).unwrap_or_default();
         let started = log.mark();
-        Ok(Some(Self { stage, program, config, log, text, process, started, settled: Instant::now() }))
+        let version = process.identity().runs_what_is_installed().then(|| program.version.clone());
+        let (ready_after, past, settled) = (None, Past::default(), Instant::now());
+        Ok(Some(Self { stage, program, config, log, text, process, started, settled, ready_after, version, past }))
     }
 
     /// The process.
@@ -137,19 +157,51 @@ impl Unit {
     /// Starts the same configuration again after the process has died. One that does
     /// not come to serve is ended, so that the next try starts another.
     pub(super) async fn restart(&mut self, place: &mut Place) -> Result<(), ServeError> {
-        self.started = self.log.mark();
-        self.process = spawn(&self.stage, &self.program, place)?;
-        let outcome = self.await_ready().await;
+        let (mark, begun, past) = (self.log.mark(), Instant::now(), self.past());
+        let process = spawn(&self.stage, &self.program, place)?;
+        self.past = Past { restarts: past.restarts + 1, ..past };
+        self.version = Some(self.program.version.clone());
+        (self.process, self.started, self.ready_after) = (process, mark, None);
+        let outcome = self.await_ready(begun).await;
         if outcome.is_err() {
             self.process.end_at_once().await;
         }
         outcome
     }
 
-    async fn await_ready(&mut self) -> Result<(), ServeError> {
+    async fn await_ready(&mut self, begun: Instant) -> Result<(), ServeError> {
         let start = &self.stage.manifest.start;
         let (ready, within) = (start.ready.clone(), start.timeout_seconds);
-        self.await_verdict(self.started, &ready, &RegexSet::empty(), within).await
+        self.await_verdict(self.started, &ready, &RegexSet::empty(), within).await?;
+        self.ready_after = Some(begun.elapsed());
+        Ok(())
+    }
+
+    /// What there was until now: the process too, if it has ended.
+    fn past(&self) -> Past {
+        let Some(exit) = self.process.ended() else {
+            return self.past.clone();
+        };
+        let cpu = self.past.cpu + self.process.cpu_at_end();
+        Past { last_end: Some(self.last_words(exit)), cpu, ..self.past }
+    }
+
+    /// How it stands.
+    pub(super) fn view(&self) -> ProcessView {
+        let running = || Running {
+            identity: self.process.identity().clone(),
+            started: self.process.started(),
+            ready_after: self.ready_after,
+        };
+        let past = self.past();
+        ProcessView {
+            backend: self.stage.manifest.name.clone(),
+            version: self.version.clone(),
+            running: self.runs().then(running),
+            restarts: past.restarts,
+            last_end: past.last_end,
+            cpu_before: past.cpu,
+        }
     }
 
     /// Moves the running process to a checked draft; when it refuses, the old
@@ -260,7 +312,14 @@ impl Unit {
 
     /// What happened to a process that ended, for people.
     pub(super) fn obituary(&self, exit: Exit) -> String {
-        format!("{} {exit}; it said: {}", self.stage.manifest.name, self.log.tail(self.started))
+        format!("{} {}", self.stage.manifest.name, self.last_words(exit))
+    }
+
+    fn last_words(&self, exit: Exit) -> String {
+        match self.log.tail(self.started).as_str() {
+            "" => format!("{exit}; it said nothing"),
+            said => format!("{exit}; it said: {said}"),
+        }
     }
 
     /// Keeps its log small.
@@ -273,6 +332,7 @@ impl Unit {
     /// Tells the process that the end has come, the gentlest way it knows.
     pub(super) fn wind_down(&self) {
         let stop = &self.stage.manifest.stop;
+        self.process.dismiss();
         self.process.signal(stop.drain.unwrap_or(stop.now));
     }
 

@@ -17,7 +17,7 @@ use crate::flows::{Books, Ledger};
 use crate::ports::PortLease;
 use crate::session::{Machine, SessionId};
 use crate::store::{SessionFolder, Sighting};
-use crate::supervisor::{DataPath, Resumed};
+use crate::supervisor::{DataPath, Reporter, Resumed};
 
 /// What a new session starts with.
 pub(in crate::engine) struct SessionParts {
@@ -95,7 +95,7 @@ impl Task {
         shared: Arc<Shared>,
     ) -> (Self, SessionHandle, mpsc::UnboundedReceiver<Order>) {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let (reporter, reports) = mpsc::channel(4);
+        let (reporter, reports, processes) = Reporter::new();
         let awaits_hello = Arc::new(AtomicBool::new(false));
         let listeners: Vec<_> = leases.iter().map(PortLease::address).collect();
         let created = SystemTime::now();
@@ -114,7 +114,8 @@ impl Task {
         let gauge = shared.meter.gauge(listeners.iter().map(|l| l.0).collect(), Ledger::resume(books.clone()));
         let (view, seen) = watch::channel(view);
         let ledger = gauge.ledger();
-        let handle = SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen, ledger };
+        let handle =
+            SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen, ledger, processes };
         let task = Self {
             session,
             deadline: Instant::now() + shared.settings.hello_timeout,

@@ -27,7 +27,7 @@ use crate::session::{
     TargetAddr,
 };
 use crate::store::{Record, SessionFolder};
-use crate::supervisor::{DataPath, Report, ServeError};
+use crate::supervisor::{DataPath, Report, Reporter, ServeError};
 
 /// How often what went through a session is written down.
 const BOOKS_PERIOD: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ struct Task {
     folder: SessionFolder,
     data_path: Option<DataPath>,
     reports: mpsc::Receiver<Report>,
-    reporter: mpsc::Sender<Report>,
+    reporter: Reporter,
     awaits_hello: Arc<AtomicBool>,
     waiting_reserve: Option<Answer<Reserved>>,
     waiting_update: Option<Answer<Serving>>,

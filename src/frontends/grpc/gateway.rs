@@ -13,9 +13,10 @@ use wire::gateway_server::Gateway;
 use super::accept::Ends;
 use super::control::{Manners, answer};
 use super::parse;
-use crate::engine::{Engine, Refusal, SessionEvent, SessionView, milliseconds};
+use crate::engine::{Engine, Listed, Refusal, SessionEvent, SessionView, milliseconds};
 use crate::flows::{Flow, Ledger, Traffic};
 use crate::session::Health;
+use crate::supervisor::{ProcessView, Usage};
 
 /// Serves the gateway service from an engine.
 #[derive(Debug, Clone)]
@@ -42,7 +43,13 @@ impl GatewayService {
             created_ms: milliseconds(view.created),
             expires_ms: view.expires.map_or(0, milliseconds),
             traffic: view.traffic.as_ref().map(traffic),
+            processes: vec![],
         }
+    }
+
+    fn listed(&self, listed: &Listed) -> wire::Session {
+        let processes = listed.processes.iter().map(|(view, usage)| process(view, *usage)).collect();
+        wire::Session { processes, ..self.session(&listed.view) }
     }
 
     fn flows_of(&self, view: &SessionView, ledger: &Ledger) -> wire::SessionFlows {
@@ -76,16 +83,14 @@ type Events = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
 #[tonic::async_trait]
 impl Gateway for GatewayService {
     async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
-        let (views, sequence) = self.engine.list();
-        let sessions = views.iter().map(|view| self.session(view)).collect();
+        let (listed, sequence) = self.engine.list().await;
+        let sessions = listed.iter().map(|listed| self.listed(listed)).collect();
         Ok(Response::new(wire::ListResponse { sessions, sequence }))
     }
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::Session>, Status> {
-        let id = request.into_inner().id;
-        let (views, _) = self.engine.list();
-        let found = views.iter().find(|view| view.session.is_named(&id));
-        answer(found.map(|view| self.session(view)).ok_or(Refusal::NoSuchSession))
+        let found = self.engine.get(&request.into_inner().id).await;
+        answer(found.map(|listed| self.listed(&listed)).ok_or(Refusal::NoSuchSession))
     }
 
     async fn flows(&self, request: Request<wire::FlowsRequest>) -> Result<Response<wire::FlowsResponse>, Status> {
@@ -200,6 +205,25 @@ fn flow(listener: SocketAddr, peer: SocketAddr, flow: &Flow) -> wire::Flow {
         congestion_window: flow.congestion_window,
         since_ms: flow.since_ms,
     }
+}
+
+fn process(view: &ProcessView, usage: Option<Usage>) -> wire::Process {
+    let running = view.running.as_ref();
+    wire::Process {
+        backend: view.backend.clone(),
+        version: view.version.clone().unwrap_or_default(),
+        pid: running.and_then(|running| u32::try_from(running.pid().as_raw()).ok()).unwrap_or_default(),
+        started_ms: running.and_then(|running| running.started).map_or(0, milliseconds),
+        ready_after_ms: running.and_then(|running| running.ready_after).map(whole_milliseconds),
+        restarts: view.restarts,
+        last_end: view.last_end.clone().unwrap_or_default(),
+        cpu_ms: usage.map(|usage| whole_milliseconds(usage.cpu)),
+        memory_bytes: usage.map(|usage| usage.memory),
+    }
+}
+
+fn whole_milliseconds(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn microseconds(length: Duration) -> u64 {

@@ -35,9 +35,14 @@ impl GatewayPlan {
         self
     }
 
+    /// A path in the site's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// A file in the site's folder, which is also where s2cs works.
     pub fn file(self, name: &str, text: &str) -> Self {
-        let path = self.folder.path().join(name);
+        let path = self.path(name);
         fs::create_dir_all(path.parent().expect("it is in the folder")).expect("a folder");
         fs::write(&path, text).expect("written");
         self
