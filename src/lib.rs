@@ -36,4 +36,5 @@ pub mod secrets;
 pub mod session;
 pub mod store;
 pub mod supervisor;
+pub mod threads;
 pub mod tls;

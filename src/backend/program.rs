@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
+
+use nix::errno::Errno;
 
 use super::Manifest;
 
@@ -44,6 +46,12 @@ pub enum ProgramError {
         /// The remedy.
         install: String,
     },
+    /// It cannot be asked, because the system lets us start nothing more.
+    #[error("the gateway may start no more processes, and needs one to ask {program} for its version")]
+    NoProcesses {
+        /// Its path.
+        program: PathBuf,
+    },
     /// It does not say its version as expected.
     #[error("{program} does not tell its version: {said}")]
     NoVersion {
@@ -75,8 +83,7 @@ pub struct Programs(Mutex<HashMap<String, (FileStamp, Program)>>);
 type FileStamp = (PathBuf, u64, SystemTime);
 
 impl Programs {
-    /// Looks for the program of `manifest`: beside our own executable, in
-    /// `PATH`, and in the folders for system programs.
+    /// Looks for the program of `manifest`, see [`locate`].
     ///
     /// # Errors
     /// [`ProgramError`], which names what to install.
@@ -97,7 +104,14 @@ impl Programs {
 
 impl Program {
     fn ask(manifest: &Manifest, path: PathBuf) -> Result<Self, ProgramError> {
-        let said = ask(&path, &manifest.version.argv);
+        let said = match Command::new(&path).args(&manifest.version.argv).stdin(Stdio::null()).output() {
+            Ok(output) => said(&output),
+            // fork(2) says so at a limit on processes.
+            Err(e) if e.raw_os_error() == Some(Errno::EAGAIN as i32) => {
+                return Err(ProgramError::NoProcesses { program: path });
+            }
+            Err(e) => e.to_string(),
+        };
         let version = manifest
             .version
             .pattern
@@ -130,7 +144,10 @@ impl Program {
     }
 }
 
-fn locate(program: &str) -> Option<PathBuf> {
+/// Where a program is, without asking it anything: beside our own executable, in
+/// `PATH`, or in the folders for system programs.
+#[must_use]
+pub fn locate(program: &str) -> Option<PathBuf> {
     let is_program = |path: &Path| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     if Path::new(program).is_absolute() {
         return Some(PathBuf::from(program)).filter(|path| is_program(path));
@@ -145,16 +162,9 @@ fn locate(program: &str) -> Option<PathBuf> {
         .find(|path| is_program(path))
 }
 
-/// Programs differ in where they print their version; a failure to run shows as text too.
-fn ask(program: &Path, argv: &[String]) -> String {
-    match Command::new(program).args(argv).stdin(Stdio::null()).output() {
-        Ok(output) => {
-            let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-            said.push_str(&String::from_utf8_lossy(&output.stderr));
-            said
-        }
-        Err(e) => e.to_string(),
-    }
+/// Programs differ in where they print their version.
+fn said(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
 
 fn numbers(version: &str) -> Vec<u32> {

@@ -16,7 +16,7 @@ use crate::causes::causes;
 use crate::config::{Config, Faults, Settings};
 use crate::daemon::Ended;
 use crate::session::Host;
-use crate::{daemon, supervisor, tls};
+use crate::{daemon, supervisor, threads, tls};
 
 /// A fault of the configuration, see `sysexits.h`.
 const EX_CONFIG: u8 = 78;
@@ -175,9 +175,11 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
         // Whoever started us may have stopped reading; that is no reason to stop.
         drop(io::stdout().flush());
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match threads::runtime() {
         Ok(runtime) => runtime,
-        Err(e) => return exit(Err(format!("failed to start: {e}"))),
+        Err(e) => {
+            return exit(Err(format!("failed to make threads: {e}; have its limit raised (ulimit -u, TasksMax=)")));
+        }
     };
     match runtime.block_on(daemon::run(config, ready)) {
         Ok(Ended::Released) => ExitCode::SUCCESS,

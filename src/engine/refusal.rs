@@ -192,7 +192,7 @@ impl Refusal {
             | Self::Program(_)
             | Self::Full { .. }
             | Self::Short { .. }
-            | Self::DataPath(ServeError::Program(_)) => Code::NoResource,
+            | Self::DataPath(ServeError::Program(_) | ServeError::NoProcesses { .. }) => Code::NoResource,
             Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => Code::ConnError,
             Self::DataPath(ServeError::Render(_) | ServeError::System { .. }) | Self::Internal { .. } => {
                 Code::ServerErr
@@ -228,6 +228,10 @@ impl Refusal {
                 "release something first, or have the operator raise the limit of open files"
             }
             Self::Port(PortError::Address { .. }) => "have the operator check --wan-ip and --lan-ip",
+            Self::Program(ProgramError::NoProcesses { .. })
+            | Self::DataPath(ServeError::NoProcesses { .. } | ServeError::Program(ProgramError::NoProcesses { .. })) => {
+                "release something first, or have the operator raise the limit of processes (ulimit -u, TasksMax=)"
+            }
             Self::Program(_) | Self::DataPath(ServeError::Program(_)) => "have the operator install it on the gateway",
             Self::Full { .. } | Self::Short { .. } => "release something first, or try again later",
             Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => {

@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::place::Place;
 use super::report::{Report, Reporter};
 use super::unit::{self, Draft, ServeError, Unit};
-use crate::backend::{Catalog, Circumstances, Folder, Manifest, Program, ProgramError, Programs, Stage, chain, render};
+use crate::backend::{
+    Catalog, Circumstances, Folder, Manifest, Program, ProgramError, Programs, Stage, chain, locate, render,
+};
 use crate::ports::PortLease;
 use crate::session::{Plan, SessionId};
 use crate::store::Sighting;
@@ -49,8 +51,9 @@ impl Site {
     /// The files of all backends' programs that are installed here.
     #[must_use]
     pub fn known_programs(&self) -> BTreeSet<PathBuf> {
-        let found = self.catalog.all().filter_map(|manifest| self.programs.find(manifest).ok());
-        found.filter_map(|program| program.path.canonicalize().ok()).collect()
+        // Whether one can tell its version just now has no say in whose processes run.
+        let found = self.catalog.all().filter_map(|manifest| locate(&manifest.program));
+        found.filter_map(|path| path.canonicalize().ok()).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use regex::RegexSet;
 use tokio::time::{Instant, sleep_until};
@@ -41,6 +42,14 @@ pub enum ServeError {
         within: Duration,
         /// What it said, trimmed.
         said: String,
+    },
+    /// The system lets us start nothing more.
+    #[error("the gateway may start no more processes, and needs one to {doing} for {backend}")]
+    NoProcesses {
+        /// What it is for.
+        doing: &'static str,
+        /// The backend's name.
+        backend: String,
     },
     /// The system did not let us.
     #[error("{doing} for {backend}")]
@@ -354,7 +363,11 @@ fn spawn(stage: &Stage, program: &Program, place: &mut Place) -> Result<Process,
 /// Says of a stage what the system did not let us do.
 fn system(stage: &Stage, doing: &'static str) -> impl FnOnce(io::Error) -> ServeError + use<> {
     let backend = stage.manifest.name.clone();
-    move |source| ServeError::System { doing, backend, source }
+    // fork(2) says so at a limit on processes, and nothing else here does.
+    move |source| match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EAGAIN) => ServeError::NoProcesses { doing, backend },
+        _ => ServeError::System { doing, backend, source },
+    }
 }
 
 fn next_file(config: &Path) -> PathBuf {

@@ -1,17 +1,16 @@
 //! The host lets the controller down: old sessions live, new ones get an honest
 //! answer, nothing on disk is torn, and afterwards all is as before.
-//!
-//! Not tried here: fork refused, because no limit on processes binds root; and a
-//! clock that jumps, because there is one for the whole host.
+
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use scistream::client::ClientError;
-use scistream::session::{Role, Uid};
+use scistream::session::{Endpoint, Role, Uid};
 use scistream::store::Record;
 use tonic::Code;
 
 use crate::support::app::First;
-use crate::support::hardship::{Filler, Mount, NoDescriptors, Stopped};
+use crate::support::hardship::{Filler, Mount, NoDescriptors, NoProcesses, Stopped, nobody_else};
 use crate::support::tunnel::ask;
 use crate::support::{App, Talk, TestGateway, Tunnel, exchange, session};
 
@@ -23,7 +22,18 @@ fn assert_honest(what: &str, words: &str, error: &ClientError) {
     println!("{what}: {:?}: {}", status.code(), status.message());
 }
 
-async fn endured<H>(what: &str, words: &str, gateway: &mut TestGateway, begin: impl FnOnce(&TestGateway) -> H) {
+/// What a caller is told.
+struct Told<'a> {
+    /// By REQ, HELLO or UPDATE of a new session.
+    new: &'a str,
+    /// By UPDATE of a live one.
+    moved: &'a str,
+}
+
+/// The journal cannot be written.
+const NO_JOURNAL: &str = "failed to write the session's journal";
+
+async fn endured<H>(what: &str, told: Told<'_>, gateway: &mut TestGateway, begin: impl FnOnce(&TestGateway) -> H) {
     let (app, other) = (App::start().await, App::start().await);
     let tunnel = Tunnel::open(gateway, gateway, &app.endpoint(), 1).await;
     let talk = Talk::start(&tunnel.cons.listeners[0]).await;
@@ -33,10 +43,10 @@ async fn endured<H>(what: &str, words: &str, gateway: &mut TestGateway, begin: i
 
     let hardship = begin(gateway);
     let uid = Uid::random().expect("randomness");
-    let request = ask(&uid, Role::Prod, 1, vec![app.endpoint().parse().expect("an endpoint")]);
-    assert_honest(&format!("{what}: REQ"), words, &request.open(&client, None).await.expect_err("a new session"));
+    let request = ask(&uid, Role::Prod, 1, vec![endpoint(&app)]);
+    assert_honest(&format!("{what}: REQ"), told.new, &request.open(&client, None).await.expect_err("a new session"));
     let moved = client.update(&tunnel.uid, Role::Prod, vec![other.endpoint()]).await;
-    assert_honest(&format!("{what}: UPDATE"), "failed to write the session's journal", &moved.expect_err("a move"));
+    assert_honest(&format!("{what}: UPDATE"), told.moved, &moved.expect_err("a move"));
     talk.goes_on().await;
     exchange(&tunnel.cons.listeners[0], First::Consumer).await;
     assert_eq!(other.connections(), 0, "{what}: moved all the same");
@@ -68,10 +78,8 @@ async fn a_full_disk() {
         return;
     };
     gateway.run().await;
-    endured("a full disk", "failed to write the session's key", &mut gateway, |gateway| {
-        Filler::of(&gateway.state_dir())
-    })
-    .await;
+    let told = Told { new: "failed to write the session's key", moved: NO_JOURNAL };
+    endured("a full disk", told, &mut gateway, |gateway| Filler::of(&gateway.state_dir())).await;
     gateway.end(Signal::SIGTERM).await;
     drop(disk);
 }
@@ -85,14 +93,60 @@ async fn a_state_folder_that_cannot_be_written() {
         return;
     }
     let begin = |gateway: &TestGateway| Mount::read_only(&gateway.state_dir()).expect("mounted");
-    endured("a state folder that cannot be written", "failed to make the session's folder", &mut gateway, begin).await;
+    let told = Told { new: "failed to make the session's folder", moved: NO_JOURNAL };
+    endured("a state folder that cannot be written", told, &mut gateway, begin).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_descriptors_left() {
     let mut gateway = TestGateway::start(&[]).await;
-    endured("no descriptors left", "file descriptors left", &mut gateway, |gateway| NoDescriptors::of(gateway.pid()))
+    let told = Told { new: "file descriptors left", moved: NO_JOURNAL };
+    endured("no descriptors left", told, &mut gateway, |gateway| NoDescriptors::of(gateway.pid())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_process_and_no_thread_can_be_started() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("no process and no thread can be started: SKIPPED: only root can run s2cs as a user of its own");
+        return;
+    }
+    for backend in ["native", "haproxy", "nginx"] {
+        let user = nobody_else();
+        let mut gateway = TestGateway::plan(&["--backend", backend]).user(user).start().await;
+        let words = "the gateway may start no more processes";
+        let told = Told { new: words, moved: words };
+        endured(&format!("{backend}: no processes left"), told, &mut gateway, |gateway| {
+            NoProcesses::of(gateway.pid(), user)
+        })
         .await;
+    }
+}
+
+/// The runtime makes threads for files, and lets them go when they have had nothing to do for 10 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_thread_can_be_started_after_a_quiet_time() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("no thread can be started: SKIPPED: only root can run s2cs as a user of its own");
+        return;
+    }
+    let (app, user) = (App::start().await, nobody_else());
+    let gateway = TestGateway::plan(&[]).user(user).start().await;
+    let client = gateway.client().await;
+    // That it keeps them shows only once the time is over.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let none = NoProcesses::of(gateway.pid(), user);
+    for _ in 0..5 {
+        let request = ask(&Uid::random().expect("randomness"), Role::Prod, 1, vec![endpoint(&app)]);
+        let error = request.open(&client, None).await.expect_err("a new session");
+        assert_honest("no thread after a quiet time: REQ", "the gateway may start no more processes", &error);
+    }
+    drop(none);
+    Tunnel::open(&gateway, &gateway, &app.endpoint(), 1).await.release(&gateway, &gateway).await;
+    gateway.assert_nothing_left();
+}
+
+fn endpoint(app: &App) -> Endpoint {
+    app.endpoint().parse().expect("an endpoint")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,7 +157,7 @@ async fn a_controller_that_stands_still() {
     let talk = Talk::start(&tunnel.cons.listeners[0]).await;
     let client = gateway.client().await;
     let uid = Uid::random().expect("randomness");
-    let request = ask(&uid, Role::Prod, 1, vec![app.endpoint().parse().expect("an endpoint")]);
+    let request = ask(&uid, Role::Prod, 1, vec![endpoint(&app)]);
 
     let stopped = Stopped::at(gateway.pid());
     let asked = tokio::spawn({

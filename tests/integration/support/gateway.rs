@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid, chown};
 use scistream::client::{Gateway, Security};
 use scistream::session::Endpoint;
 use tempfile::TempDir;
@@ -25,6 +25,7 @@ pub const APPCTRL: &str = env!("CARGO_BIN_EXE_appctrl");
 pub struct GatewayPlan {
     flags: Vec<String>,
     ports: Option<u16>,
+    user: Option<Uid>,
     folder: TempDir,
 }
 
@@ -38,6 +39,16 @@ impl GatewayPlan {
     /// A path in the site's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Runs it as another user, from copies of the programs that this user can reach.
+    pub fn user(mut self, user: Uid) -> Self {
+        for program in ["s2cs", "s2ds"] {
+            let original = Path::new(S2CS).with_file_name(program);
+            fs::copy(original, self.folder.path().join(program)).expect("copied");
+        }
+        self.user = Some(user);
+        self
     }
 
     /// A file in the site's folder, which is also where s2cs works.
@@ -81,11 +92,15 @@ impl GatewayPlan {
             .status()
             .expect("s2cs runs");
         assert!(made.success(), "s2cs cert failed");
+        for path in files_under(self.folder.path()).iter().map(PathBuf::as_path).chain([self.folder.path()]) {
+            chown(path, self.user, None).expect("given to its user");
+        }
         let mut gateway = TestGateway {
             child: None,
             folder: self.folder,
             block: PortBlock::claim(),
             ports: self.ports,
+            user: self.user,
             flags: self.flags,
             address: "localhost:1".parse().expect("an endpoint"),
         };
@@ -101,6 +116,7 @@ pub struct TestGateway {
     folder: TempDir,
     block: PortBlock,
     ports: Option<u16>,
+    user: Option<Uid>,
     flags: Vec<String>,
     address: Endpoint,
 }
@@ -109,7 +125,7 @@ impl TestGateway {
     /// What it is to be told; nothing runs yet.
     pub fn plan(flags: &[&str]) -> GatewayPlan {
         let folder = TempDir::with_prefix("s2cs-").expect("a folder");
-        GatewayPlan { flags: flags.iter().map(ToString::to_string).collect(), ports: None, folder }
+        GatewayPlan { flags: flags.iter().map(ToString::to_string).collect(), ports: None, user: None, folder }
     }
 
     /// Starts s2cs with TLS, and with these flags besides.
@@ -127,7 +143,8 @@ impl TestGateway {
         let range = self.port_range();
         let out = File::create(self.folder.path().join("out")).expect("a file");
         let err = File::options().create(true).append(true).open(self.log_file()).expect("a file");
-        let child = Command::new(S2CS)
+        let child = self
+            .command()
             .args(["--port", "0", "--port-range", &format!("{}-{}", range.start(), range.end())])
             .arg("--state-dir")
             .arg(self.state_dir())
@@ -157,6 +174,15 @@ impl TestGateway {
         // Every address of this host is also this one.
         let ready = ready.expect("just seen").replace("0.0.0.0:", "127.0.0.1:");
         self.address = ready.parse().expect("an address");
+    }
+
+    /// The program, as its user.
+    fn command(&self) -> Command {
+        let Some(user) = self.user else { return Command::new(S2CS) };
+        let mut command = Command::new("setpriv");
+        command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".into(), "--".into()]);
+        command.arg(self.folder.path().join("s2cs"));
+        command
     }
 
     /// Where its control server is.

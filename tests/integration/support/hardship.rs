@@ -2,11 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid, User};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
 /// Something mounted over a folder.
@@ -85,6 +86,60 @@ impl Drop for NoDescriptors {
         let before = Rlimit { current: self.before.current, maximum: self.before.maximum };
         prlimit(Some(self.pid), Resource::Nofile, before).expect("our child's limit can be set");
     }
+}
+
+/// A process that can start no process and no thread. The system counts those of
+/// its user, who has no others and is not root.
+#[derive(Debug)]
+pub struct NoProcesses {
+    pid: Pid,
+    user: Uid,
+    before: String,
+}
+
+impl NoProcesses {
+    pub fn of(pid: Pid, user: Uid) -> Self {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
+        let words = limits.lines().find_map(|line| line.strip_prefix("Max processes")).expect("it has a limit");
+        let before = words.split_whitespace().next().expect("a limit").to_owned();
+        let limited = Self { pid, user, before };
+        limited.set(&threads_of(user).to_string());
+        limited
+    }
+
+    /// As the user itself: root of a container may not do it.
+    fn set(&self, most: &str) {
+        let Self { pid, user, .. } = self;
+        let status = Command::new("setpriv")
+            .args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".into()])
+            .args(["prlimit".into(), format!("--pid={pid}"), format!("--nproc={most}:")])
+            .status()
+            .expect("setpriv runs");
+        assert!(status.success(), "the limit of {pid} cannot be set");
+    }
+}
+
+impl Drop for NoProcesses {
+    fn drop(&mut self) {
+        self.set(&self.before);
+    }
+}
+
+/// A user whom nobody else has.
+pub fn nobody_else() -> Uid {
+    let first = 60_000 + std::process::id() % 5_000;
+    let mut users = (first..).map(Uid::from_raw).filter(|user| threads_of(*user) == 0);
+    users.find(|user| User::from_uid(*user).is_ok_and(|known| known.is_none())).expect("there are many")
+}
+
+fn threads_of(user: Uid) -> u64 {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten().filter(|entry| {
+        entry.file_name().as_encoded_bytes()[0].is_ascii_digit()
+            && entry.metadata().is_ok_and(|about| about.uid() == user.as_raw())
+    });
+    // One that ends meanwhile has none.
+    let threads = processes.map(|entry| fs::read_dir(entry.path().join("task")).map_or(0, |tasks| tasks.count()));
+    u64::try_from(threads.sum::<usize>()).expect("not so many")
 }
 
 /// A process that stands still.
