@@ -78,11 +78,10 @@ pub struct Subscription {
 }
 
 impl Feed {
-    pub(super) fn new() -> Self {
-        // Microseconds since 1970: a later run goes on higher than any earlier one could count.
-        let last = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_micros());
+    /// Counts on from `last`.
+    pub(super) fn new(last: u64) -> Self {
         let live = Some(broadcast::Sender::new(LAG));
-        let kept = Kept { last: u64::try_from(last).unwrap_or(1), events: VecDeque::new(), live };
+        let kept = Kept { last, events: VecDeque::new(), live };
         Self { kept: Mutex::new(kept) }
     }
 
@@ -157,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_watcher_that_comes_back_misses_nothing() {
-        let feed = Feed::new();
+        let feed = Feed::new(7);
         let start = feed.last();
         for number in 0..5 {
             feed.publish(number.to_string(), view());
@@ -172,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_watcher_is_told_when_events_are_gone() {
-        let feed = Feed::new();
+        let feed = Feed::new(7);
         let start = feed.last();
         for _ in 0..=KEPT {
             feed.publish(String::new(), view());

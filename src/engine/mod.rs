@@ -114,7 +114,7 @@ impl Engine {
     pub fn new(settings: Settings, site: Site, state: StateFolder, ports: Ports) -> Self {
         let directory = Directory::new(settings.max_sessions);
         let (site, looks) = (Arc::new(site), Arc::new(Semaphore::new(1)));
-        let (feed, meter) = (Feed::new(), Meter::start());
+        let (feed, meter) = (Feed::new(state.sequence()), Meter::start());
         Self { shared: Arc::new(Shared { settings, site, state, ports, directory, feed, meter, looks }) }
     }
 

@@ -29,6 +29,13 @@ impl Term {
         Self { end: Some(end), warning: Some(WARNING.min(lifetime / 10)) }
     }
 
+    /// What is left of a term that an earlier run has begun. Only the clock on the
+    /// wall can tell; one that was set back makes it no longer than the whole.
+    pub(super) fn rest(created: SystemTime, end: SystemTime, now: SystemTime) -> Self {
+        let until = |from| end.duration_since(from).unwrap_or_default();
+        Self::lasting(Some(until(now).min(until(created))))
+    }
+
     pub(super) fn expires(self) -> Option<SystemTime> {
         self.end.map(|(_, shown)| shown)
     }
@@ -46,5 +53,23 @@ impl Term {
     pub(super) fn next(self) -> Option<Instant> {
         let (end, _) = self.end?;
         Some(end.checked_sub(self.warning.unwrap_or_default()).unwrap_or(end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_lengthens_no_term_beyond_the_whole() {
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
+        let created = SystemTime::now();
+        let left = |now| {
+            let (end, _) = Term::rest(created, created + hour, now).end.expect("it ends");
+            end.duration_since(Instant::now()).as_secs_f64().round()
+        };
+        assert_eq!(left(created + hour / 4), 2700.0);
+        assert_eq!(left(created - day), 3600.0);
+        assert_eq!(left(created + day), 0.0);
     }
 }

@@ -6,6 +6,7 @@
 
 mod processes;
 mod record;
+mod sequence;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -26,6 +27,7 @@ pub use record::{FORMAT, Live, Record, RecordError};
 pub struct StateFolder {
     sessions: PathBuf,
     set_aside: PathBuf,
+    sequence: u64,
     _lock: Flock<File>,
 }
 
@@ -62,9 +64,16 @@ impl StateFolder {
         let lock = File::create(path.join("lock")).map_err(fault)?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|_| StateError::Taken { path: path.to_owned() })?;
+        let sequence = sequence::begin(path).map_err(fault)?;
         // The kernel tells working folders by their real path.
         let sessions = sessions.canonicalize().map_err(fault)?;
-        Ok(Self { sessions, set_aside: path.join("set-aside"), _lock: lock })
+        Ok(Self { sessions, set_aside: path.join("set-aside"), sequence, _lock: lock })
+    }
+
+    /// From where this run counts its events: higher than any earlier one has come.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// A new, empty folder for a session.

@@ -1,7 +1,8 @@
 //! What a stream outlives, in numbers: its controller's death, its proxies',
-//! other sessions, a full disk. A module a promise.
+//! other sessions, a full disk, a clock that jumps. A module a promise.
 
 mod churn;
+mod clock;
 mod controller_death;
 mod hardship;
 mod port_clash;

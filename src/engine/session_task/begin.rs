@@ -63,7 +63,7 @@ pub(in crate::engine) fn resume(
     let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
     task.announced_targets = announced_targets;
     task.created = created;
-    task.term = Term::lasting(expires.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default()));
+    task.term = expires.map_or_else(Term::default, |end| Term::rest(created, end, SystemTime::now()));
     task.limit_idleness(max_idle);
     let (settle, settled) = oneshot::channel();
     if let Some(plan) = task.machine.live.clone() {

@@ -9,6 +9,7 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use tempfile::TempDir;
 
 /// Something mounted over a folder.
 #[derive(Debug)]
@@ -156,5 +157,44 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         kill(self.0, Signal::SIGCONT).expect("our child");
+    }
+}
+
+/// A clock on the wall that a test can move, by libfaketime, for the programs that
+/// are started with its variables.
+#[derive(Debug)]
+pub struct Clock(TempDir);
+
+impl Clock {
+    /// One that goes right.
+    pub fn new() -> Self {
+        let clock = Self(TempDir::with_prefix("clock-").expect("a folder"));
+        clock.move_by("+0");
+        clock
+    }
+
+    /// Off the true time by so much from now on: `+1d`, `-1d`.
+    pub fn move_by(&self, offset: &str) {
+        let next = self.0.path().join("next");
+        fs::write(&next, format!("{offset}\n")).expect("written");
+        // At once, for programs that look at it at any moment.
+        fs::rename(next, self.file()).expect("put in place");
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("offset")
+    }
+
+    pub fn variables(&self) -> [(&'static str, String); 4] {
+        let libraries = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
+        let mut candidates = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+        let library = candidates.find(|path| path.exists()).expect("libfaketime is installed (apt install faketime)");
+        [
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            // The clock that does not jump stays as it is.
+            ("DONT_FAKE_MONOTONIC", "1".into()),
+        ]
     }
 }

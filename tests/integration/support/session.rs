@@ -51,7 +51,7 @@ impl Proxy {
 }
 
 /// Waits for the event of a session that `wanted` is looking for.
-pub async fn event(client: &Gateway, events: &mut Streaming<Event>, wanted: impl Fn(&Event) -> bool) -> Event {
+pub async fn event(client: &Gateway, events: &mut Streaming<Event>, mut wanted: impl FnMut(&Event) -> bool) -> Event {
     let search = async {
         loop {
             let event = client.next_event(events).await.expect("the gateway tells").expect("the feed does not end");
