@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -12,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::Programs;
 use crate::config::Config;
 use crate::engine::{Engine, raise_descriptor_limit};
-use crate::frontends::grpc::{self, GrpcError, Manners};
+use crate::frontends::grpc::{self, Doors, GrpcError, Manners};
 use crate::ports::Ports;
-use crate::store::{StateError, StateFolder};
+use crate::store::{ControlSocket, StateError, StateFolder};
 use crate::supervisor::Site;
 use crate::tls::{self, TlsError};
 
@@ -88,10 +89,19 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended
         programs: Programs::default(),
     };
     let engine = Engine::new(config.engine, site, state, Ports::new(config.port_range));
+    // After the engine, which holds the folder's lock: what is made last goes first.
+    let (_socket, operators) = match open_control_socket(&config.state_dir) {
+        Ok((socket, operators)) => (Some(socket), Some(operators)),
+        Err(e) => {
+            // Sessions to go on with matter more.
+            tracing::error!("cannot make the control socket, so that s2cs drain will not work: {e}");
+            (None, None)
+        }
+    };
     engine.adopt().await.map_err(DaemonError::Adopt)?;
     let manners = Manners { advertise: config.advertise, max_listeners: config.max_listeners };
     let stop = CancellationToken::new();
-    let server = grpc::serve(engine.clone(), manners, listener, tls, stop.clone());
+    let server = grpc::serve(engine.clone(), manners, Doors { listener, tls, operators }, stop.clone());
     tokio::pin!(server);
     ready(address);
     tokio::select! {
@@ -116,4 +126,9 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended
         Err(_) => tracing::warn!("some clients do not take their last answers; not waiting for them"),
     }
     Ok(Ended::Released)
+}
+
+fn open_control_socket(state_dir: &Path) -> io::Result<(ControlSocket, UnixListener)> {
+    let (socket, listener) = ControlSocket::bind(state_dir)?;
+    Ok((socket, UnixListener::from_std(listener)?))
 }

@@ -97,7 +97,14 @@ fn finish(program: &str, json: bool, outcome: Result<ExitCode, Failure>) -> Exit
     let (code, message, exit) = match outcome {
         Ok(exit) => return exit,
         Err(Failure::Client(e)) => (e.code(), e.story(), 1),
-        Err(Failure::Local { code, message }) => (code.to_owned(), message, if code == "USAGE" { 2 } else { 1 }),
+        Err(Failure::Local { code, message }) => {
+            let exit = match code {
+                "USAGE" => 2,
+                "INTERRUPTED" => 130,
+                _ => 1,
+            };
+            (code.to_owned(), message, exit)
+        }
         Err(Failure::Interrupted) => ("INTERRUPTED".to_owned(), "interrupted; everything was released".to_owned(), 130),
     };
     if json {

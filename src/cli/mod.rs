@@ -10,6 +10,7 @@ macro_rules! say {
 }
 
 pub mod appctrl;
+mod drain;
 mod gateway;
 mod mint;
 mod processes;

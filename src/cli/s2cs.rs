@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
+use super::drain::{Drain, drain};
 use crate::backend::Programs;
 use crate::causes::causes;
 use crate::config::{Config, Faults, Settings};
@@ -32,7 +33,8 @@ const EX_CONFIG: u8 = 78;
         s2cs cert --host gateway.example.org --ip 192.0.2.1\n  \
         s2cs --listener-ip 192.0.2.1 --no-auth --backend haproxy\n  \
         s2cs check --config /etc/scistream/s2cs.toml\n  \
-        s2cs --listener-ip 127.0.0.1 --ssl=False",
+        s2cs --listener-ip 127.0.0.1 --ssl=False\n  \
+        s2cs drain --config /etc/scistream/s2cs.toml --wait 600",
     args_conflicts_with_subcommands = true
 )]
 struct Cli {
@@ -69,6 +71,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Have the control server on this host take no new sessions, and end the present ones
+    Drain(Box<Drain>),
     /// Make a self-signed certificate and key for the control channel
     Cert(Cert),
     /// Become a program, with its sockets (used by s2cs itself)
@@ -115,6 +119,7 @@ pub fn main() -> ExitCode {
         None => serve(cli.settings, cli.logging.verbose == Some(true)),
         Some(Command::Check { settings, json }) => check(*settings, json),
         Some(Command::Backends { settings, json }) => backends(*settings, json),
+        Some(Command::Drain(command)) => drain(*command).unwrap_or_else(|faults| faulty(&faults)),
         Some(Command::Cert(cert)) => exit(make_certificate(&cert)),
         Some(Command::Launch { argv }) => {
             eprintln!("s2cs: failed to {}", causes(&supervisor::launch(&argv)));

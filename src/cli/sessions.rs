@@ -8,6 +8,7 @@ use clap::Args;
 use scistream_proto::gateway::{CapabilitiesResponse, Event, Session, Traffic};
 use serde_json::{Value, json};
 
+use super::drain::drain_and_tell;
 use super::gateway::{Channel, Failure, Interrupts, print_json, uid};
 use super::processes::{process_json, process_line};
 use super::top::{bytes, traffic_json};
@@ -135,13 +136,7 @@ pub(super) async fn status(command: At, json: bool) -> Result<ExitCode, Failure>
 
 pub(super) async fn drain(command: Drain, json: bool) -> Result<ExitCode, Failure> {
     let gateway = command.at.channel.connect(&command.at.s2cs).await?;
-    let released = gateway.drain(Duration::from_secs(command.wait)).await?;
-    if json {
-        print_json(&json!({ "drained": true, "released": released }));
-    } else {
-        say!("drained; {released} sessions had to be released");
-    }
-    Ok(ExitCode::SUCCESS)
+    drain_and_tell(&gateway, command.wait, json).await
 }
 
 pub(super) fn session_json(session: &Session) -> Value {

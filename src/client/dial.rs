@@ -1,14 +1,14 @@
 //! Connects to a control server: TCP, TLS, HTTP/2.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use openssl::ssl::SslConnector;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
 use tonic::transport::{Channel, Uri};
@@ -35,6 +35,15 @@ pub enum DialError {
     /// No connection.
     #[error("connect to {0}")]
     Connect(Endpoint, #[source] io::Error),
+    /// No connection to the operator's socket.
+    #[error("connect to {}", path.display())]
+    Socket {
+        /// Where it is.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// No TLS, or not with whom we meant to.
     #[error(
         "agree on TLS with {0} (is its certificate the one given with --server-cert, and made for this name or address?)"
@@ -64,6 +73,21 @@ pub(super) async fn dial(address: &Endpoint, security: &Security) -> Result<Chan
             timeout(CONNECT_DEADLINE, connect(address, tls)).await.map_err(|_| silent)?.map(TokioIo::new)
         }
     });
+    uri.connect_with_connector(connector).await.map_err(ClientError::Dial)
+}
+
+/// A channel to the control server that made a unix socket. Reconnects by itself.
+pub(super) async fn dial_socket(path: &Path) -> Result<Channel, ClientError> {
+    let path = path.to_owned();
+    let connector = service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move {
+            let connected = UnixStream::connect(&path).await.map(TokioIo::new);
+            connected.map_err(|source| DialError::Socket { path, source })
+        }
+    });
+    // Requests must name a host; nobody reads it.
+    let uri = tonic::transport::Endpoint::from_static("http://localhost");
     uri.connect_with_connector(connector).await.map_err(ClientError::Dial)
 }
 

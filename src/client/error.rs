@@ -1,8 +1,9 @@
 //! What can go wrong for a client, and how it is told.
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport};
 use tonic_types::StatusExt;
 
+use super::DialError;
 use crate::causes::causes;
 use crate::tls::TlsError;
 
@@ -50,17 +51,20 @@ impl ClientError {
     pub fn story(&self) -> String {
         match self {
             // What tonic wraps around our own error says nothing.
-            Self::Dial(e) => {
-                let mut cause: &dyn std::error::Error = e;
-                while let Some(next) = cause.source() {
-                    cause = next;
-                    if cause.is::<super::DialError>() {
-                        break;
-                    }
-                }
-                format!("failed to {}", causes(cause))
-            }
+            Self::Dial(e) => format!("failed to {}", within(e).map_or_else(|| causes(self), |ours| causes(ours))),
             other => format!("failed to {}", causes(other)),
+        }
+    }
+
+    /// What the system said when the operator's socket could not be connected to.
+    #[must_use]
+    pub fn at_the_socket(&self) -> Option<std::io::ErrorKind> {
+        match self {
+            Self::Dial(e) => match within(e)? {
+                DialError::Socket { source, .. } => Some(source.kind()),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -74,6 +78,17 @@ impl ClientError {
                     || (status.code() == Code::Unknown && status.message().contains("entry not found"))
             }
             _ => false,
+        }
+    }
+}
+
+/// Our own error, if the connection failed with one.
+fn within(e: &transport::Error) -> Option<&DialError> {
+    let mut cause: &(dyn std::error::Error + 'static) = e;
+    loop {
+        cause = cause.source()?;
+        if let Some(ours) = cause.downcast_ref() {
+            return Some(ours);
         }
     }
 }

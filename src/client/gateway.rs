@@ -1,5 +1,6 @@
 //! One gateway's control server, as a client sees it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use scistream_proto as wire;
@@ -10,7 +11,7 @@ use wire::control_client::ControlClient;
 use wire::gateway;
 use wire::gateway::gateway_client::GatewayClient;
 
-use super::dial::{Security, dial};
+use super::dial::{Security, dial, dial_socket};
 use super::error::ClientError;
 use super::half::Ask;
 use crate::session::{Endpoint, Role, Uid};
@@ -36,9 +37,20 @@ impl Gateway {
     /// # Errors
     /// [`ClientError`]
     pub async fn connect(address: &Endpoint, security: &Security) -> Result<Self, ClientError> {
-        let channel = dial(address, security).await?;
+        Ok(Self::over(dial(address, security).await?, address.to_string()))
+    }
+
+    /// Connects as the operator, over the unix socket in a control server's state folder.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn connect_operator(socket: &Path) -> Result<Self, ClientError> {
+        Ok(Self::over(dial_socket(socket).await?, socket.display().to_string()))
+    }
+
+    fn over(channel: Channel, name: String) -> Self {
         let (client, sessions) = (ControlClient::new(channel.clone()), GatewayClient::new(channel));
-        Ok(Self { name: address.to_string(), client, sessions, token: MetadataValue::from_static(NO_TOKEN) })
+        Self { name, client, sessions, token: MetadataValue::from_static(NO_TOKEN) }
     }
 
     /// Sends this token instead of the word that says there is none.
@@ -51,7 +63,7 @@ impl Gateway {
         Ok(self)
     }
 
-    /// `HOST:PORT`, as it was given.
+    /// `HOST:PORT`, as it was given, or the path of the socket.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

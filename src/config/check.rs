@@ -17,7 +17,8 @@ use crate::engine;
 use crate::policy::TargetPolicy;
 use crate::session::Protection;
 
-/// A unix socket's path has at most 107 bytes (`unix(7)`); a session adds this much.
+/// A unix socket's path has at most 107 bytes (`unix(7)`); a session adds this much,
+/// the control socket less.
 const LONGEST_STATE_DIR: usize = 107 - "/sessions/0123456789ab-prod/999.sock".len();
 const SITE_DIR: &str = "/etc/scistream";
 
@@ -164,7 +165,7 @@ fn check_authentication(settings: &Settings, listen: SocketAddr, faults: &mut Ve
     }
 }
 
-fn check_state_dir(given: Option<PathBuf>, faults: &mut Vec<String>) -> Option<PathBuf> {
+pub(super) fn check_state_dir(given: Option<PathBuf>, faults: &mut Vec<String>) -> Option<PathBuf> {
     let Some(path) = given.or_else(default_state_dir) else {
         faults.push("state_dir is not given, and there is no home folder to put it in".into());
         return None;
@@ -319,6 +320,16 @@ mod tests {
             Vec::<String>::new()
         );
         assert_eq!(faults(|s| s.client_id = Some("x".into())).len(), 1);
+    }
+
+    #[test]
+    fn the_longest_state_folder_has_room_for_the_control_socket() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let base = folder.path().as_os_str().len() + 1;
+        let longest = folder.path().join("x".repeat(LONGEST_STATE_DIR - base));
+        std::fs::create_dir(&longest).expect("a folder");
+        assert_eq!(check_state_dir(Some(longest.clone()), &mut Vec::new()), Some(longest.clone()));
+        crate::store::ControlSocket::bind(&longest).expect("room for it");
     }
 
     #[test]

@@ -68,6 +68,17 @@ pub struct TlsFiles {
 pub struct Faults(pub Vec<String>);
 
 impl Config {
+    /// Where the control server that is given these settings keeps its state.
+    ///
+    /// # Errors
+    /// [`Faults`] of the file, and of this setting; all else may be wrong.
+    pub fn state_dir(flags: Settings) -> Result<PathBuf, Faults> {
+        let mut faults = Vec::new();
+        let file = flags.config.as_deref().map(|path| Settings::from_file(path, &mut faults)).unwrap_or_default();
+        let state_dir = check::check_state_dir(flags.over(file).state_dir, &mut faults);
+        state_dir.filter(|_| faults.is_empty()).ok_or(Faults(faults))
+    }
+
     /// Reads the file that the flags name, if any, and checks everything.
     ///
     /// # Errors

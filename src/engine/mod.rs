@@ -8,6 +8,7 @@ mod admission;
 mod adoption;
 mod command;
 mod directory;
+mod drain;
 mod feed;
 mod handle;
 mod listing;
@@ -21,7 +22,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -280,29 +280,6 @@ impl Engine {
             return Err(Refusal::Full { what: "watchers", limit: feed::MOST_WATCHERS });
         }
         self.shared.feed.since(after).ok_or(Refusal::EventsGone)
-    }
-
-    /// Takes no new sessions, gives the present ones `wait` to end by themselves,
-    /// then releases them. Answers with how many those were.
-    pub async fn drain(&self, wait: Duration) -> usize {
-        let watch = self.shared.feed.since(0);
-        self.shared.directory.close();
-        if let Some(mut watch) = watch {
-            let all_gone = async {
-                while !self.shared.directory.all().is_empty() {
-                    // A watcher that lags has still seen that something happened.
-                    if let Err(RecvError::Closed) = watch.live.recv().await {
-                        break;
-                    }
-                }
-            };
-            // Running out of time is what releasing is for.
-            drop(timeout(wait, all_gone).await);
-        }
-        let left = self.shared.directory.all();
-        let released = left.len();
-        end_all(left, &ReleaseReason::Shutdown).await;
-        released
     }
 
     /// Ends every watch, after the events that there have been.

@@ -2,8 +2,10 @@
 //!
 //! A session's folder holds its key, its journal, its rendered configurations,
 //! its logs and the unix sockets between its programs; it goes when the session
-//! goes. The programs work in it, by which strays are found.
+//! goes. The programs work in it, by which strays are found. Beside them lies the
+//! socket by which the operator reaches the controller.
 
+mod control_socket;
 mod processes;
 mod record;
 mod sequence;
@@ -19,6 +21,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::backend::Folder;
 use crate::session::SessionId;
 
+pub use control_socket::ControlSocket;
 pub use processes::{Sighting, installed, kill_now};
 pub use record::{FORMAT, Live, Record, RecordError};
 

@@ -1,4 +1,5 @@
-//! Accepts control connections: TLS handshakes with a deadline and a cap.
+//! Accepts control connections: from the network, where TLS handshakes have a
+//! deadline and a cap, and from the operator on the unix socket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,9 +8,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::unistd::geteuid;
 use openssl::ssl::{Ssl, SslAcceptor};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -28,21 +30,33 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A control connection, ready for HTTP/2.
 pub(super) struct ControlStream {
     io: Box<dyn Io>,
-    ends: Ends,
+    peer: Peer,
 }
 
-/// Both ends of a control connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ends {
-    peer: SocketAddr,
-    local: SocketAddr,
+/// Who is at the other end of a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// Whoever can reach the control port.
+    Tcp {
+        /// Their address.
+        peer: SocketAddr,
+        /// The one of ours that they reached.
+        local: SocketAddr,
+    },
+    /// Root, or the user that we run as, over the unix socket in the state folder.
+    Operator,
 }
 
-impl Ends {
+impl Peer {
     /// Whether the caller is on this host.
-    pub(super) fn are_on_this_host(self) -> bool {
-        let (peer, local) = (self.peer.ip().to_canonical(), self.local.ip().to_canonical());
-        peer.is_loopback() || peer == local
+    pub(super) fn is_on_this_host(self) -> bool {
+        match self {
+            Self::Operator => true,
+            Self::Tcp { peer, local } => {
+                let (peer, local) = (peer.ip().to_canonical(), local.ip().to_canonical());
+                peer.is_loopback() || peer == local
+            }
+        }
     }
 }
 
@@ -77,18 +91,39 @@ pub(super) async fn accept(
         }
         // One that has gone already has no address any more.
         let Ok(local) = stream.local_addr() else { continue };
-        let ends = Ends { peer, local };
+        let caller = Peer::Tcp { peer, local };
         let (tls, ready) = (tls.clone(), ready.clone());
         // Ends by its deadline at the latest.
         let handshake = tokio::spawn(async move {
             match timeout(HANDSHAKE_DEADLINE, handshake(stream, tls)).await {
                 // The receiver goes only when the server stops.
-                Ok(Ok(io)) => drop(ready.send(Ok(ControlStream { io, ends })).await),
+                Ok(Ok(io)) => drop(ready.send(Ok(ControlStream { io, peer: caller })).await),
                 Ok(Err(e)) => tracing::info!(%peer, "a control connection failed its handshake: {e}"),
                 Err(_) => tracing::info!(%peer, "a control connection did not finish its handshake in time"),
             }
         });
         under_way.push_back(handshake.abort_handle());
+    }
+}
+
+/// Accepts operators until the receiver of the streams goes.
+pub(super) async fn accept_operators(listener: UnixListener, ready: mpsc::Sender<io::Result<ControlStream>>) {
+    loop {
+        let accepted = tokio::select! {
+            () = ready.closed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        // The mode of the socket keeps others out already; an operator may have changed it.
+        match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
+            Ok((uid, stream)) if uid == 0 || uid == geteuid().as_raw() => {
+                drop(ready.send(Ok(ControlStream { io: Box::new(stream), peer: Peer::Operator })).await);
+            }
+            Ok((uid, _)) => tracing::warn!(uid, "a user who is not the operator came to the control socket"),
+            Err(e) => {
+                tracing::warn!("cannot accept an operator's connection: {e}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 
@@ -106,10 +141,10 @@ async fn handshake(
 }
 
 impl Connected for ControlStream {
-    type ConnectInfo = Ends;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> Ends {
-        self.ends
+    fn connect_info(&self) -> Peer {
+        self.peer
     }
 }
 
@@ -139,12 +174,13 @@ mod tests {
 
     #[test]
     fn callers_on_the_gateway_are_told_from_others() {
-        let ends =
-            |peer: &str, local: &str| Ends { peer: peer.parse().expect(peer), local: local.parse().expect(local) };
-        assert!(ends("127.0.0.1:1", "127.0.0.1:5000").are_on_this_host());
-        assert!(ends("192.0.2.1:1", "192.0.2.1:5000").are_on_this_host());
-        assert!(ends("[::ffff:192.0.2.1]:1", "192.0.2.1:5000").are_on_this_host());
-        assert!(!ends("192.0.2.7:1", "192.0.2.1:5000").are_on_this_host());
-        assert!(!ends("[2001:db8::7]:1", "[2001:db8::1]:5000").are_on_this_host());
+        let tcp =
+            |peer: &str, local: &str| Peer::Tcp { peer: peer.parse().expect(peer), local: local.parse().expect(local) };
+        assert!(tcp("127.0.0.1:1", "127.0.0.1:5000").is_on_this_host());
+        assert!(tcp("192.0.2.1:1", "192.0.2.1:5000").is_on_this_host());
+        assert!(tcp("[::ffff:192.0.2.1]:1", "192.0.2.1:5000").is_on_this_host());
+        assert!(!tcp("192.0.2.7:1", "192.0.2.1:5000").is_on_this_host());
+        assert!(!tcp("[2001:db8::7]:1", "[2001:db8::1]:5000").is_on_this_host());
+        assert!(Peer::Operator.is_on_this_host());
     }
 }

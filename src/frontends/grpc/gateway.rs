@@ -10,7 +10,7 @@ use tokio_stream::{Stream, StreamExt, iter};
 use tonic::{Request, Response, Status};
 use wire::gateway_server::Gateway;
 
-use super::accept::Ends;
+use super::accept::Peer;
 use super::control::{Manners, answer};
 use super::parse;
 use crate::engine::{Engine, Listed, Refusal, SessionEvent, SessionView, milliseconds};
@@ -135,7 +135,7 @@ impl Gateway for GatewayService {
 
     async fn drain(&self, request: Request<wire::DrainRequest>) -> Result<Response<wire::DrainResponse>, Status> {
         // While nobody has to say who they are, only this host may end what belongs to others.
-        if !request.extensions().get::<Ends>().is_some_and(|ends| ends.are_on_this_host()) {
+        if !request.extensions().get::<Peer>().is_some_and(|peer| peer.is_on_this_host()) {
             return answer(Err(Refusal::OnlyFromHere));
         }
         let wait = Duration::from_secs(request.into_inner().wait_seconds);

@@ -15,8 +15,9 @@ use scistream_proto::DESCRIPTORS;
 use scistream_proto::control_server::ControlServer;
 use scistream_proto::gateway::gateway_server::GatewayServer;
 use scistream_proto::sci_stream_control_server::SciStreamControlServer;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -43,17 +44,21 @@ pub enum GrpcError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// Where calls come in.
+pub struct Doors {
+    /// From the network.
+    pub listener: TcpListener,
+    /// How that is protected; without it, it is not.
+    pub tls: Option<SslAcceptor>,
+    /// From the operator on this host.
+    pub operators: Option<UnixListener>,
+}
+
 /// Serves until `stop`, then lets calls that are under way end.
 ///
 /// # Errors
 /// [`GrpcError`]
-pub async fn serve(
-    engine: Engine,
-    manners: Manners,
-    listener: TcpListener,
-    tls: Option<SslAcceptor>,
-    stop: CancellationToken,
-) -> Result<(), GrpcError> {
+pub async fn serve(engine: Engine, manners: Manners, doors: Doors, stop: CancellationToken) -> Result<(), GrpcError> {
     let service = ControlService { engine: engine.clone(), manners };
     let gateway = GatewayService { engine, manners };
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -62,7 +67,11 @@ pub async fn serve(
     health_reporter.set_serving::<GatewayServer<GatewayService>>().await;
     let describe = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
     let (sender, streams) = mpsc::channel::<io::Result<accept::ControlStream>>(16);
-    let accepting = tokio::spawn(accept::accept(listener, tls, sender));
+    let mut accepting = JoinSet::new();
+    if let Some(operators) = doors.operators {
+        accepting.spawn(accept::accept_operators(operators, sender.clone()));
+    }
+    accepting.spawn(accept::accept(doors.listener, doors.tls, sender));
     let outcome = Server::builder()
         .max_concurrent_streams(MOST_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -74,6 +83,6 @@ pub async fn serve(
         .add_service(describe().build_v1alpha()?)
         .serve_with_incoming_shutdown(ReceiverStream::new(streams), stop.cancelled_owned())
         .await;
-    accepting.abort();
+    accepting.shutdown().await;
     Ok(outcome?)
 }
