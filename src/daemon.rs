@@ -14,6 +14,7 @@ use crate::backend::Programs;
 use crate::config::Config;
 use crate::engine::{Engine, raise_descriptor_limit};
 use crate::frontends::grpc::{self, Doors, GrpcError, Manners};
+use crate::memory;
 use crate::ports::Ports;
 use crate::store::{ControlSocket, StateError, StateFolder};
 use crate::supervisor::Site;
@@ -69,6 +70,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// # Errors
 /// [`DaemonError`]
 pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended, DaemonError> {
+    if let Err(e) = memory::keep_private().and_then(|()| memory::leave_no_core()) {
+        tracing::warn!("cannot keep the keys in memory out of others' sight: {e}");
+    }
     if let Err(e) = raise_descriptor_limit() {
         tracing::warn!("cannot raise the limit of file descriptors: {e}");
     }

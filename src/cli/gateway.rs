@@ -85,6 +85,9 @@ pub(crate) fn run_client(
     command: impl Future<Output = Result<ExitCode, Failure>>,
 ) -> ExitCode {
     super::log_to_stderr();
+    if let Err(e) = crate::memory::keep_private() {
+        tracing::warn!("cannot keep the UIDs in memory out of others' sight: {e}");
+    }
     let outcome = match Runtime::new() {
         Ok(runtime) => runtime.block_on(command),
         Err(e) => Err(Failure::local(format!("failed to start: {e}"))),

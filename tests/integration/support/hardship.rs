@@ -11,6 +11,8 @@ use nix::unistd::{Pid, Uid, User};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
 
+use super::measure::open_files;
+
 /// Something mounted over a folder.
 #[derive(Debug)]
 pub struct Mount(PathBuf);
@@ -72,9 +74,14 @@ pub struct NoDescriptors {
 impl NoDescriptors {
     pub fn of(pid: Pid) -> Self {
         let number = |entry: fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let open: Vec<u64> =
-            fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten().filter_map(number).collect();
-        let lowest = (0..).find(|number| !open.contains(number)).expect("some number is free");
+        let lowest = match fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(files) => {
+                let open: Vec<u64> = files.flatten().filter_map(number).collect();
+                (0..).find(|number| !open.contains(number)).expect("some number is free")
+            }
+            // Others than root are told how many there are, which are mostly the first ones.
+            Err(_) => u64::try_from(open_files(pid)).expect("it fits"),
+        };
         let pid = rustix::process::Pid::from_raw(pid.as_raw()).expect("a pid");
         let limit = Rlimit { current: Some(lowest), maximum: getrlimit(Resource::Nofile).maximum };
         let before = prlimit(Some(pid), Resource::Nofile, limit).expect("our child's limit can be set");
