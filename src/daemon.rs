@@ -89,6 +89,7 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended
         backend: config.backend,
         terminator: config.terminator,
         connections: config.connections_per_process,
+        sandbox: config.sandbox,
         drain_grace: config.drain_grace,
         programs: Programs::default(),
     };

@@ -175,6 +175,7 @@ fn files_under(folder: &Path) -> Result<Vec<PathBuf>, CatalogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::causes::causes;
 
     #[test]
     fn the_built_in_backends_load() {
@@ -202,5 +203,14 @@ mod tests {
     fn a_manifest_that_leads_out_of_the_folder_is_refused() {
         let bad = BUILT_IN[0].manifest.replace("config = \"s2ds.toml\"", "config = \"../x\"");
         assert!(matches!(parse(&bad, Path::new("x")), Err(CatalogError::Manifest { .. })));
+    }
+
+    #[test]
+    fn what_a_site_opens_to_its_program_is_said_from_the_root() {
+        let with = |path: &str| format!("{}\n[sandbox]\nread = [\"{path}\"]\n", BUILT_IN[0].manifest);
+        let fault = parse(&with("lib"), Path::new("x")).expect_err("relative to what?");
+        assert!(causes(&fault).contains("\"lib\" must be an absolute path"), "{}", causes(&fault));
+        let good = parse(&with("/opt/proxy"), Path::new("x")).expect("absolute");
+        assert_eq!(good.sandbox.read, [Path::new("/opt/proxy")]);
     }
 }

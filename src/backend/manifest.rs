@@ -36,6 +36,9 @@ pub struct Manifest {
     /// Files it needs that distributions put in different places.
     #[serde(default)]
     pub files: Vec<NeededFile>,
+    /// What it must reach that is not its session's nor the system's.
+    #[serde(default)]
+    pub sandbox: Allowance,
     /// How the program itself checks a configuration; absent where it cannot.
     pub check: Option<Check>,
     /// How it is started, and what says that it serves.
@@ -100,6 +103,20 @@ pub struct NeededFile {
     /// Nothing is needed when the version probe prints this.
     #[serde(default, deserialize_with = "maybe_pattern")]
     pub unless: Option<regex::Regex>,
+}
+
+/// What a program may reach besides what every program may: to read its
+/// session's folder, and to write in `scratch` there; to read and execute what is in
+/// `/usr`, `/lib`, `/bin` and their like, with the few files of `/etc` that programs
+/// start with; `/dev/null` and `/dev/urandom`. Neither a home nor `/etc/scistream`, `/tmp`,
+/// `/proc`, `/run` or `/var` is among it, and ports are its own only if it inherits them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowance {
+    /// Folders and files that it may read and execute, absolute, such as `/opt/haproxy`; what a
+    /// host does not have is passed over.
+    #[serde(default)]
+    pub read: Vec<std::path::PathBuf>,
 }
 
 /// How a program checks a configuration.
@@ -204,6 +221,12 @@ pub enum ManifestError {
         /// What it holds.
         value: String,
     },
+    /// Where nothing tells what it is relative to.
+    #[error("[sandbox] read {path:?} must be an absolute path")]
+    Relative {
+        /// What stands there.
+        path: std::path::PathBuf,
+    },
     /// Without one, nothing says that the program serves.
     #[error("[{table}] needs at least one pattern in {key}")]
     NoPattern {
@@ -227,6 +250,9 @@ impl Manifest {
             if !plain {
                 return Err(ManifestError::Name { field, value: value.clone() });
             }
+        }
+        if let Some(path) = self.sandbox.read.iter().find(|path| !path.is_absolute()) {
+            return Err(ManifestError::Relative { path: path.clone() });
         }
         if self.start.ready.is_empty() {
             return Err(ManifestError::NoPattern { table: "start", key: "ready" });

@@ -14,5 +14,5 @@ mod render;
 pub use catalog::{Catalog, CatalogError};
 pub use chain::{Address, Hop, ProxyHeader, Stage, Wire};
 pub use manifest::{Manifest, Sockets, Stop};
-pub use program::{Program, ProgramError, Programs, locate};
+pub use program::{ENVIRONMENT, Program, ProgramError, Programs, locate};
 pub use render::{Circumstances, Folder, PSK_IDENTITY, RenderError, render};

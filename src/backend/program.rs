@@ -14,6 +14,11 @@ use super::Manifest;
 /// Where programs are looked for after `PATH`: services often have no sbin in theirs.
 const FURTHER: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
 
+/// All that programs are told by their environment, besides their sockets: what is in
+/// ours is not for them.
+pub const ENVIRONMENT: [(&str, &str); 2] =
+    [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8")];
+
 /// A program as it is installed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
@@ -104,7 +109,13 @@ impl Programs {
 
 impl Program {
     fn ask(manifest: &Manifest, path: PathBuf) -> Result<Self, ProgramError> {
-        let said = match Command::new(&path).args(&manifest.version.argv).stdin(Stdio::null()).output() {
+        let said = match Command::new(&path)
+            .args(&manifest.version.argv)
+            .env_clear()
+            .envs(ENVIRONMENT)
+            .stdin(Stdio::null())
+            .output()
+        {
             Ok(output) => said(&output),
             // fork(2) says so at a limit on processes.
             Err(e) if e.raw_os_error() == Some(Errno::EAGAIN as i32) => {

@@ -4,7 +4,10 @@
 //! our own and paths of our own. No string of a caller's reaches it, and never
 //! a secret, only the path of the file that holds it.
 
+use std::fs::DirBuilder;
+use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -28,6 +31,22 @@ impl Folder {
     #[must_use]
     pub fn key_file(&self) -> PathBuf {
         self.path.join("psk")
+    }
+
+    /// Where the session's programs may make files of their own, a process id's for one.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
+    }
+
+    /// Makes that folder if it is missing, and answers with it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn make_scratch(&self) -> io::Result<PathBuf> {
+        let scratch = self.scratch();
+        DirBuilder::new().recursive(true).mode(0o700).create(&scratch)?;
+        Ok(scratch)
     }
 
     /// The file that takes the output of a stage's process.
@@ -63,6 +82,7 @@ struct View<'a> {
     role: &'static str,
     protection: Protection,
     folder: &'a Path,
+    scratch: PathBuf,
     key_file: PathBuf,
     log_file: PathBuf,
     identity: &'static str,
@@ -116,6 +136,7 @@ pub fn render(
         role: session.role.as_str(),
         protection: circumstances.protection,
         folder: &folder.path,
+        scratch: folder.scratch(),
         key_file: folder.key_file(),
         log_file: folder.log_file(stage),
         identity: PSK_IDENTITY,

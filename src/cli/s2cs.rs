@@ -1,6 +1,5 @@
 //! The command line of s2cs, the control server.
 
-use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -77,10 +76,7 @@ enum Command {
     Cert(Cert),
     /// Become a program, with its sockets (used by s2cs itself)
     #[command(hide = true)]
-    Launch {
-        #[arg(last = true)]
-        argv: Vec<OsString>,
-    },
+    Launch(supervisor::Launch),
 }
 
 #[derive(Args)]
@@ -121,8 +117,8 @@ pub fn main() -> ExitCode {
         Some(Command::Backends { settings, json }) => backends(*settings, json),
         Some(Command::Drain(command)) => drain(*command).unwrap_or_else(|faults| faulty(&faults)),
         Some(Command::Cert(cert)) => exit(make_certificate(&cert)),
-        Some(Command::Launch { argv }) => {
-            eprintln!("s2cs: failed to {}", causes(&supervisor::launch(&argv)));
+        Some(Command::Launch(launch)) => {
+            eprintln!("s2cs: failed to {}", causes(&launch.run()));
             ExitCode::FAILURE
         }
     }
@@ -204,8 +200,10 @@ fn missing_programs(config: &Config) -> Vec<String> {
 }
 
 fn check(settings: Settings, json: bool) -> ExitCode {
+    let mut notes = Vec::new();
     let faults = match Config::load(settings) {
-        Ok(config) => {
+        Ok(mut config) => {
+            notes.append(&mut config.notes);
             let certificate = config.tls.as_ref().and_then(|files| tls::acceptor(files).err());
             let certificate = certificate.map(|e| format!("failed to {}", causes(&e)));
             certificate.into_iter().chain(missing_programs(&config)).collect()
@@ -213,9 +211,12 @@ fn check(settings: Settings, json: bool) -> ExitCode {
         Err(Faults(faults)) => faults,
     };
     if json {
-        say!("{}", json!({ "ok": faults.is_empty(), "faults": faults }));
+        say!("{}", json!({ "ok": faults.is_empty(), "faults": faults, "landlock": supervisor::kernel_has_landlock() }));
     } else if faults.is_empty() {
         say!("s2cs: the configuration is good");
+        for note in &notes {
+            say!("s2cs: {note}");
+        }
     }
     match faults.is_empty() {
         true => ExitCode::SUCCESS,

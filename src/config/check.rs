@@ -16,11 +16,14 @@ use crate::causes::causes;
 use crate::engine;
 use crate::policy::TargetPolicy;
 use crate::session::Protection;
+use crate::supervisor::{SYSTEM_FOLDERS, Sandbox, kernel_has_landlock};
 
 /// A unix socket's path has at most 107 bytes (`unix(7)`); a session adds this much,
 /// the control socket less.
 const LONGEST_STATE_DIR: usize = 107 - "/sessions/0123456789ab-prod/999.sock".len();
 const SITE_DIR: &str = "/etc/scistream";
+const NO_LANDLOCK: &str =
+    "this kernel has no Landlock (it needs Linux 5.13, and landlock among what lsm= names at boot)";
 
 /// Pushes a fault for each thing that is wrong; without any, there is a config.
 pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Config> {
@@ -41,6 +44,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
     check_authentication(&settings, listen, faults);
     let state_dir = check_state_dir(settings.state_dir.clone(), faults);
     let protection = protection(settings.protection.as_deref(), faults);
+    let sandbox = check_sandbox(settings.sandbox.as_deref(), state_dir.as_deref(), &mut notes, faults);
     let (catalog, backend, terminator) = check_backend(&settings, &backend_name, protection, faults)?;
     let hello_timeout = seconds("hello_timeout", settings.hello_timeout.unwrap_or(180.0), faults);
     let update_timeout = seconds("update_timeout", settings.update_timeout.unwrap_or(3600.0), faults);
@@ -61,6 +65,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
         terminator,
         drain_grace,
         connections_per_process,
+        sandbox,
         max_listeners,
         keep_sessions_on_exit: settings.keep_sessions_on_exit == Some(true),
         engine: engine::Settings {
@@ -204,6 +209,38 @@ fn protection(text: Option<&str>, faults: &mut Vec<String>) -> Protection {
         faults.push(format!("protection must be confidentiality, integrity or none, not {text:?}"));
         Protection::default()
     })
+}
+
+fn check_sandbox(
+    text: Option<&str>,
+    state_dir: Option<&Path>,
+    notes: &mut Vec<String>,
+    faults: &mut Vec<String>,
+) -> Sandbox {
+    let sandbox = Sandbox::from_str(text.unwrap_or(Sandbox::default().as_str()), true).unwrap_or_else(|_| {
+        faults.push(format!("sandbox must be auto, required or off, not {:?}", text.unwrap_or_default()));
+        Sandbox::default()
+    });
+    if sandbox == Sandbox::Off {
+        return sandbox;
+    }
+    // What every proxy may read holds no session's folder.
+    if let (Some(path), Some(system)) =
+        (state_dir, SYSTEM_FOLDERS.iter().find(|folder| state_dir.is_some_and(|path| path.starts_with(folder))))
+    {
+        faults.push(format!(
+            "state_dir {} lies in {system}, which all proxies may read; put it elsewhere, or say sandbox = \"off\"",
+            path.display()
+        ));
+    }
+    match (kernel_has_landlock(), sandbox) {
+        (true, _) => {}
+        (false, Sandbox::Required) => faults.push(format!("sandbox is required, and {NO_LANDLOCK}")),
+        (false, _) => notes.push(format!(
+            "warning: {NO_LANDLOCK}; proxies are not boxed in, and one that is broken into can read the keys of all sessions"
+        )),
+    }
+    sandbox
 }
 
 fn check_backend(

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::backend::{Catalog, Manifest};
 use crate::engine;
+use crate::supervisor::Sandbox;
 
 pub use settings::Settings;
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub drain_grace: Duration,
     /// Connections that one process may hold open.
     pub connections_per_process: u32,
+    /// Whether proxies are boxed in.
+    pub sandbox: Sandbox,
     /// The most listeners that one session may ask for.
     pub max_listeners: u16,
     /// Whether SIGTERM leaves sessions running.

@@ -45,6 +45,10 @@ pub struct Settings {
     /// stunnel peers speak: authenticated, not encrypted) or none [default: confidentiality]
     #[arg(long, value_name = "FLOOR")]
     pub protection: Option<String>,
+    /// Box proxies in with Landlock: auto (where the kernel has it), required (start nowhere else)
+    /// or off [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub sandbox: Option<String>,
     /// Where sessions keep their keys, configurations and logs
     /// [default: /var/lib/scistream for root, else ~/.local/state/scistream]
     #[arg(long, value_name = "DIR")]
@@ -133,7 +137,7 @@ impl Settings {
     pub fn over(self, file: Self) -> Self {
         let flags = self;
         first_of!(flags, file: config listener_ip port listen wan_ip lan_ip advertise_ip port_range backend
-            terminator protection state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
+            terminator protection sandbox state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
             update_timeout max_sessions max_listeners max_connections least_free_memory drain_grace max_lifetime max_idle
             keep_sessions_on_exit r#type client_id client_secret)
     }

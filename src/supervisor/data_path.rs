@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::place::Place;
+use super::place::{Bounds, Place};
 use super::report::{Report, Reporter};
+use super::sandbox::Sandbox;
 use super::unit::{self, Draft, ServeError, Unit};
 use crate::backend::{
     Catalog, Circumstances, Folder, Manifest, Program, ProgramError, Programs, Stage, chain, locate, render,
@@ -31,6 +32,8 @@ pub struct Site {
     pub terminator: Arc<Manifest>,
     /// Connections that one process may hold open.
     pub connections: u32,
+    /// Whether programs are boxed in.
+    pub sandbox: Sandbox,
     /// How long open connections may go on at the end of a session.
     pub drain_grace: Duration,
     /// The programs as they were found last.
@@ -109,11 +112,12 @@ impl DataPath {
         resumed: Option<Resumed>,
     ) -> Self {
         let (plans, inbox) = mpsc::channel(1);
+        let bounds = Bounds { sandbox: site.sandbox, connections: site.connections };
         let stop = CancellationToken::new();
         let task = Task {
             site,
             session,
-            place: Place::new(folder, leases),
+            place: Place::new(folder, leases, bounds),
             reporter,
             units: Vec::new(),
             failures: 0,

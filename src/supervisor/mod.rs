@@ -5,7 +5,8 @@
 //! refused leaves the old plan serving. It watches the processes, starts again
 //! what dies, and at the end stops them all; whoever asks is told how they stand,
 //! and what they use of the host. Each process leads a group of its
-//! own and writes to a file, so it goes on whatever becomes of the controller.
+//! own and writes to a file, so it goes on whatever becomes of the controller. Each
+//! is boxed in with its session's folder, see [`Sandbox`].
 
 mod data_path;
 mod identity;
@@ -14,14 +15,17 @@ mod log;
 mod place;
 mod process;
 mod report;
+mod sandbox;
 mod sockets;
 mod stat;
 mod unit;
 mod usage;
 
 pub use data_path::{DataPath, Resumed, Site};
-pub use launch::{LaunchError, launch};
+pub use launch::{Launch, LaunchError};
 pub use process::Exit;
 pub use report::{ProcessView, Report, Reporter, Running};
+pub(crate) use sandbox::SYSTEM_FOLDERS;
+pub use sandbox::{Reach, Sandbox, SandboxError, kernel_has_landlock};
 pub use unit::ServeError;
 pub use usage::Usage;

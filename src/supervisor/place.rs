@@ -2,6 +2,7 @@
 //! they inherit, and somebody who waits for their ends.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,8 +12,10 @@ use nix::unistd::{Pid, getpgid};
 use tokio_util::task::TaskTracker;
 
 use super::identity::Identity;
+use super::launch::Launch;
 use super::log::Log;
 use super::process::Spawn;
+use super::sandbox::{Reach, Sandbox};
 use super::sockets::SessionSockets;
 use crate::backend::{Folder, Program, Stage};
 use crate::ports::PortLease;
@@ -25,18 +28,32 @@ pub(super) struct Place {
     pub(super) sockets: SessionSockets,
     /// The tasks that wait for processes. None is left once the session ends.
     pub(super) reapers: TaskTracker,
+    bounds: Bounds,
     /// The processes by backend, as they stand in the folder for a later run to find.
     identities: Identities,
 }
+
+/// What this gateway lets every program have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) sandbox: Sandbox,
+    /// Connections that it may hold open.
+    pub(super) connections: u32,
+}
+
+/// Two sockets a connection, and two pipes where a program splices through them.
+const DESCRIPTORS_PER_CONNECTION: u64 = 6;
+/// What a program takes besides, whatever it is.
+const DESCRIPTORS_BESIDES: u64 = 256;
 
 /// The content of [`PROCESSES_FILE`].
 type Identities = BTreeMap<String, Identity>;
 const PROCESSES_FILE: &str = "processes.json";
 
 impl Place {
-    pub(super) fn new(folder: Folder, leases: Vec<PortLease>) -> Self {
+    pub(super) fn new(folder: Folder, leases: Vec<PortLease>, bounds: Bounds) -> Self {
         let identities = read_identities(&folder);
-        Self { folder, sockets: SessionSockets::new(leases), reapers: TaskTracker::new(), identities }
+        Self { folder, sockets: SessionSockets::new(leases), reapers: TaskTracker::new(), bounds, identities }
     }
 
     /// The process that an earlier run has started for a backend.
@@ -66,7 +83,10 @@ impl Place {
         argv: &[String],
         config: &Path,
     ) -> io::Result<Spawn> {
-        self.prepare(stage, program, argv, config, SessionSockets::for_checking(stage)?)
+        let mut spawn = self.prepare(stage, program, argv, config, SessionSockets::for_checking(stage)?)?;
+        // With sockets that are not the real ones, nginx tries whether it could make those.
+        spawn.launch.reach.bind = true;
+        Ok(spawn)
     }
 
     fn prepare(
@@ -79,17 +99,33 @@ impl Place {
     ) -> io::Result<Spawn> {
         let log = self.folder.log_file(stage);
         let fill = |word: &String| {
-            word.replace("{config}", &config.to_string_lossy())
-                .replace("{folder}", &self.folder.path.to_string_lossy())
-                .replace("{log}", &log.to_string_lossy())
+            let word = word.replace("{config}", &config.to_string_lossy());
+            OsString::from(
+                word.replace("{folder}", &self.folder.path.to_string_lossy()).replace("{log}", &log.to_string_lossy()),
+            )
+        };
+        let output = Log::new(log.clone()).open()?;
+        let launch = Launch {
+            sandbox: self.bounds.sandbox,
+            reach: Reach {
+                // Not to change it: the controller believes what stands there.
+                read: std::iter::once(&self.folder.path).chain(program.files.values()).cloned().collect(),
+                read_if_there: stage.manifest.sandbox.read.clone(),
+                write: vec![self.folder.make_scratch()?, log.clone()],
+                // Sockets are inherited: nobody needs a port besides.
+                bind: false,
+            },
+            sockets: inherited.len(),
+            descriptors: Some(descriptors(self.bounds.connections, inherited.len())),
+            argv: std::iter::once(program.path.clone().into()).chain(argv.iter().map(fill)).collect(),
         };
         Ok(Spawn {
             program: program.path.clone(),
-            arguments: argv.iter().map(fill).collect(),
+            launch,
             sockets: stage.manifest.sockets,
             folder: self.folder.path.clone(),
             inherited,
-            output: Log::new(log).open()?,
+            output,
             reapers: self.reapers.clone(),
         })
     }
@@ -120,6 +156,11 @@ impl Place {
         self.reapers.close();
         self.reapers.wait().await;
     }
+}
+
+fn descriptors(connections: u32, listeners: usize) -> u64 {
+    let listeners = u64::try_from(listeners).unwrap_or(u64::MAX);
+    DESCRIPTORS_PER_CONNECTION * u64::from(connections) + listeners + DESCRIPTORS_BESIDES
 }
 
 /// What cannot be read is as good as not there: the processes are then strays.

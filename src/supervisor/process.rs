@@ -22,14 +22,15 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::identity::Identity;
+use super::launch::Launch;
 use super::stat::Stat;
 use super::usage;
-use crate::backend::{Sockets, Stop};
+use crate::backend::{ENVIRONMENT, Sockets, Stop};
 
 /// How to start a process.
 pub(super) struct Spawn {
     pub program: PathBuf,
-    pub arguments: Vec<String>,
+    pub launch: Launch,
     pub sockets: Sockets,
     /// Become descriptors 3, 4, …
     pub inherited: Vec<OwnedFd>,
@@ -85,7 +86,7 @@ struct End {
 }
 
 /// The running executable, even when its file has been replaced meanwhile. Its
-/// command `launch` becomes the program, see [`launch`](super::launch).
+/// command `launch` becomes the program, see [`Launch`].
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
 /// After this, a process that was told to end at once is killed.
 const NOW_GRACE: Duration = Duration::from_secs(3);
@@ -279,13 +280,10 @@ pub(super) async fn check(how: Spawn, deadline: Duration) -> io::Result<Result<(
 fn command(how: Spawn) -> io::Result<Command> {
     let mut command = Command::new(OWN_EXECUTABLE);
     command
-        .args(["launch", "--"])
-        .arg(how.program)
-        .args(how.arguments)
+        .args(how.launch.arguments())
         .current_dir(how.folder)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LANG", "C.UTF-8")
+        .envs(ENVIRONMENT)
         .stdin(Stdio::null())
         .stdout(how.output.try_clone()?)
         .stderr(how.output)

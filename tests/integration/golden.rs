@@ -20,6 +20,7 @@ use proptest::prelude::*;
 use scistream::backend::{Address, Catalog, Circumstances, Folder, Manifest, Program, Programs, Sockets, Stage};
 use scistream::backend::{chain, render};
 use scistream::session::{ListenAddr, Plan, Protection, Role, Route, SessionId, TargetAddr, Uid};
+use scistream::supervisor::{Launch, Reach};
 use tempfile::TempDir;
 
 use crate::support::gateway::S2CS;
@@ -204,10 +205,23 @@ impl Stand {
             Some(check) => fill(&check.argv),
             None => fill(&stage.manifest.start.argv),
         };
-        // As in a session: by way of the command that becomes the program.
+        // As in a session: by way of the command that becomes the program, and boxed in.
         let mut command = Command::new(S2CS);
-        command.args(["launch", "--"]).arg(&program.path).args(argv).current_dir(self.folder.path());
         let inherited = self.inherited(stage);
+        let log = self.folder.path().join("said");
+        let out = File::create(&log).expect("a file");
+        let folder = self.folder();
+        let launch = Launch {
+            reach: Reach {
+                read: std::iter::once(folder.path.clone()).chain(program.files.values().cloned()).collect(),
+                write: vec![folder.make_scratch().expect("a folder"), log.clone()],
+                ..Reach::default()
+            },
+            sockets: inherited.len(),
+            argv: std::iter::once(program.path.clone().into()).chain(argv.into_iter().map(Into::into)).collect(),
+            ..Launch::default()
+        };
+        command.args(launch.arguments()).current_dir(self.folder.path());
         match stage.manifest.sockets {
             Sockets::Systemd => {
                 command.env("LISTEN_FDS", inherited.len().to_string());
@@ -219,8 +233,6 @@ impl Stand {
         }
         let mapping = |(parent_fd, child_fd)| FdMapping { parent_fd, child_fd };
         command.fd_mappings(inherited.into_iter().zip(3..).map(mapping).collect()).expect("descriptors");
-        let log = self.folder.path().join("said");
-        let out = File::create(&log).expect("a file");
         let err = out.try_clone().expect("a descriptor");
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().expect("it starts");
         let mut child = Ended(child);

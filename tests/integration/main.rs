@@ -22,6 +22,7 @@ mod golden;
 mod operator;
 mod processes;
 mod reliability;
+mod sandbox;
 mod strangers;
 mod streams;
 mod support;

@@ -26,10 +26,22 @@ pub struct GatewayPlan {
     flags: Vec<String>,
     ports: Option<u16>,
     user: Option<Uid>,
+    through: Vec<String>,
     folder: TempDir,
 }
 
 impl GatewayPlan {
+    /// Where it will work.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Started by a program that is given these arguments, then s2cs and its own, and becomes it.
+    pub fn through(mut self, command: &[&str]) -> Self {
+        self.through = command.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// As few ports as that for its listeners.
     pub fn ports(mut self, number: u16) -> Self {
         self.ports = Some(number);
@@ -101,6 +113,7 @@ impl GatewayPlan {
             block: PortBlock::claim(),
             ports: self.ports,
             user: self.user,
+            through: self.through,
             flags: self.flags,
             address: "localhost:1".parse().expect("an endpoint"),
         };
@@ -117,6 +130,7 @@ pub struct TestGateway {
     block: PortBlock,
     ports: Option<u16>,
     user: Option<Uid>,
+    through: Vec<String>,
     flags: Vec<String>,
     address: Endpoint,
 }
@@ -125,7 +139,8 @@ impl TestGateway {
     /// What it is to be told; nothing runs yet.
     pub fn plan(flags: &[&str]) -> GatewayPlan {
         let folder = TempDir::with_prefix("s2cs-").expect("a folder");
-        GatewayPlan { flags: flags.iter().map(ToString::to_string).collect(), ports: None, user: None, folder }
+        let flags = flags.iter().map(ToString::to_string).collect();
+        GatewayPlan { flags, ports: None, user: None, through: vec![], folder }
     }
 
     /// Starts s2cs with TLS, and with these flags besides.
@@ -176,12 +191,20 @@ impl TestGateway {
         self.address = ready.parse().expect("an address");
     }
 
-    /// The program, as its user.
+    /// The program, as its user, by way of what becomes it.
     fn command(&self) -> Command {
-        let Some(user) = self.user else { return Command::new(S2CS) };
-        let mut command = Command::new("setpriv");
-        command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".into(), "--".into()]);
-        command.arg(self.folder.path().join("s2cs"));
+        let mut words = self.through.clone();
+        match self.user {
+            Some(user) => {
+                let own = self.folder.path().join("s2cs").display().to_string();
+                let ids = [format!("--reuid={user}"), format!("--regid={user}")];
+                words.push("setpriv".into());
+                words.extend(ids.into_iter().chain(["--clear-groups".into(), "--".into(), own]));
+            }
+            None => words.push(S2CS.into()),
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
     }
 
