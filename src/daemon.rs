@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::Programs;
 use crate::config::Config;
 use crate::engine::{Engine, raise_descriptor_limit};
-use crate::frontends::grpc::{self, Doors, GrpcError, Manners};
+use crate::frontends::grpc::{self, Doors, GrpcError, Manners, Operators};
 use crate::memory;
 use crate::ports::Ports;
 use crate::store::{ControlSocket, StateError, StateFolder};
@@ -133,7 +133,7 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended
     Ok(Ended::Released)
 }
 
-fn open_control_socket(state_dir: &Path) -> io::Result<(ControlSocket, UnixListener)> {
-    let (socket, listener) = ControlSocket::bind(state_dir)?;
-    Ok((socket, UnixListener::from_std(listener)?))
+fn open_control_socket(state_dir: &Path) -> io::Result<(ControlSocket, Operators)> {
+    let (socket, listener, word) = ControlSocket::bind(state_dir)?;
+    Ok((socket, Operators { listener: UnixListener::from_std(listener)?, word }))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use openssl::ssl::SslConnector;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
@@ -16,6 +16,7 @@ use tower::service_fn;
 
 use super::ClientError;
 use crate::session::{Endpoint, Host};
+use crate::store::ControlSocket;
 use crate::tls;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -82,13 +83,20 @@ pub(super) async fn dial_socket(path: &Path) -> Result<Channel, ClientError> {
     let connector = service_fn(move |_: Uri| {
         let path = path.clone();
         async move {
-            let connected = UnixStream::connect(&path).await.map(TokioIo::new);
+            let connected = greet(&path).await.map(TokioIo::new);
             connected.map_err(|source| DialError::Socket { path, source })
         }
     });
     // Requests must name a host; nobody reads it.
     let uri = tonic::transport::Endpoint::from_static("http://localhost");
     uri.connect_with_connector(connector).await.map_err(ClientError::Dial)
+}
+
+/// Connects, and says what an operator says first.
+async fn greet(path: &Path) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(path).await?;
+    stream.write_all(&ControlSocket::word(path)?).await?;
+    Ok(stream)
 }
 
 async fn connect(address: Endpoint, tls: Option<SslConnector>) -> Result<Box<dyn Io>, DialError> {

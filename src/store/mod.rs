@@ -21,7 +21,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::backend::Folder;
 use crate::session::SessionId;
 
-pub use control_socket::ControlSocket;
+pub use control_socket::{ControlSocket, OperatorWord};
 pub use processes::{Sighting, installed, kill_now};
 pub use record::{FORMAT, Live, Record, RecordError};
 

@@ -174,3 +174,32 @@ async fn strangers_on_the_host_are_no_operators() {
     assert!(!client.capabilities().await.expect("told").draining);
     assert_eq!(drain(&gateway, &[]).await.succeeded(), "drained; 2 sessions had to be released\n");
 }
+
+/// Proxies are of the same user, and may open the socket; the file beside it they cannot read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_read_the_state_folder_is_no_operator() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    let app = App::start().await;
+    let gateway = TestGateway::start(&[]).await;
+    Tunnel::open(&gateway, &gateway, &app.endpoint(), 1).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let mut wrong = UnixStream::connect(socket(&gateway)).expect("the user is the right one");
+    wrong.write_all(preface).expect("written");
+    wrong.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+    let answered = wrong.read(&mut [0; 64]);
+    assert!(
+        matches!(&answered, Ok(0)) || answered.as_ref().is_err_and(|e| e.raw_os_error() == Some(104)),
+        "{answered:?}"
+    );
+    let told = || gateway.stderr().contains("who cannot read the state folder came");
+    eventually("the operator is told", told).await;
+    // Those who say nothing keep nobody else out.
+    let silent: Vec<_> = (0..300).map(|_| UnixStream::connect(socket(&gateway)).expect("a connection")).collect();
+    let start = Instant::now();
+    assert_eq!(drain(&gateway, &[]).await.succeeded(), "drained; 2 sessions had to be released\n");
+    println!("drained in {} ms beside {} who say nothing", start.elapsed().as_millis(), silent.len());
+    assert!(!gateway.state_dir().join("control.sock.tmp").exists());
+    gateway.assert_nothing_left();
+}

@@ -95,7 +95,7 @@ impl Burglary {
             add(Must::BeShut(6), "signal", vec![victim.pid.to_string()]);
         }
         // The site, its people, its host.
-        let site = ["server.key", "secret", "backends/boxed/backend.toml", "state/lock"];
+        let site = ["server.key", "secret", "backends/boxed/backend.toml", "state/lock", "state/control.word"];
         add(Must::BeShut(1), "read", site.map(|name| text(gateway.folder().join(name))).to_vec());
         add(Must::BeShut(1), "read", vec![text(home.path().join("secret")), format!("/proc/{s2cs}/status")]);
         add(Must::BeShut(1), "list", vec![text(gateway.sessions_dir()), text(gateway.folder().to_owned())]);

@@ -9,14 +9,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::unistd::geteuid;
+use openssl::memcmp;
 use openssl::ssl::{Ssl, SslAcceptor};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
+
+use super::Operators;
+use crate::store::OperatorWord;
 
 /// Handshakes that may be under way at once.
 const MOST_HANDSHAKES: usize = 256;
@@ -83,12 +87,7 @@ pub(super) async fn accept(
                 }
             },
         };
-        under_way.retain(|handshake| !handshake.is_finished());
-        if under_way.len() >= MOST_HANDSHAKES
-            && let Some(oldest) = under_way.pop_front()
-        {
-            oldest.abort();
-        }
+        make_room(&mut under_way);
         // One that has gone already has no address any more.
         let Ok(local) = stream.local_addr() else { continue };
         let caller = Peer::Tcp { peer, local };
@@ -107,7 +106,9 @@ pub(super) async fn accept(
 }
 
 /// Accepts operators until the receiver of the streams goes.
-pub(super) async fn accept_operators(listener: UnixListener, ready: mpsc::Sender<io::Result<ControlStream>>) {
+pub(super) async fn accept_operators(operators: Operators, ready: mpsc::Sender<io::Result<ControlStream>>) {
+    let Operators { listener, word } = operators;
+    let mut under_way = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             () = ready.closed() => return,
@@ -116,7 +117,19 @@ pub(super) async fn accept_operators(listener: UnixListener, ready: mpsc::Sender
         // The mode of the socket keeps others out already; an operator may have changed it.
         match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
             Ok((uid, stream)) if uid == 0 || uid == geteuid().as_raw() => {
-                drop(ready.send(Ok(ControlStream { io: Box::new(stream), peer: Peer::Operator })).await);
+                make_room(&mut under_way);
+                let ready = ready.clone();
+                let greeting = tokio::spawn(async move {
+                    match timeout(HANDSHAKE_DEADLINE, says(stream, word)).await {
+                        Ok(Ok(stream)) => {
+                            let io = Box::new(stream);
+                            drop(ready.send(Ok(ControlStream { io, peer: Peer::Operator })).await);
+                        }
+                        // No operator's program does; a proxy that was broken into might.
+                        _ => tracing::warn!("somebody who cannot read the state folder came to the control socket"),
+                    }
+                });
+                under_way.push_back(greeting.abort_handle());
             }
             Ok((uid, _)) => tracing::warn!(uid, "a user who is not the operator came to the control socket"),
             Err(e) => {
@@ -125,6 +138,22 @@ pub(super) async fn accept_operators(listener: UnixListener, ready: mpsc::Sender
             }
         }
     }
+}
+
+/// For one more handshake.
+fn make_room(under_way: &mut VecDeque<AbortHandle>) {
+    under_way.retain(|handshake| !handshake.is_finished());
+    if under_way.len() >= MOST_HANDSHAKES
+        && let Some(oldest) = under_way.pop_front()
+    {
+        oldest.abort();
+    }
+}
+
+async fn says(mut stream: UnixStream, word: OperatorWord) -> io::Result<UnixStream> {
+    let mut said = OperatorWord::default();
+    stream.read_exact(&mut said).await?;
+    if memcmp::eq(&said, &word) { Ok(stream) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
 async fn handshake(

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::engine::Engine;
+use crate::store::OperatorWord;
 
 use control::ControlService;
 pub use control::Manners;
@@ -51,7 +52,15 @@ pub struct Doors {
     /// How that is protected; without it, it is not.
     pub tls: Option<SslAcceptor>,
     /// From the operator on this host.
-    pub operators: Option<UnixListener>,
+    pub operators: Option<Operators>,
+}
+
+/// Where the operator comes in.
+pub struct Operators {
+    /// The socket.
+    pub listener: UnixListener,
+    /// What an operator says first.
+    pub word: OperatorWord,
 }
 
 /// Serves until `stop`, then lets calls that are under way end.
