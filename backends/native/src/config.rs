@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,6 +57,16 @@ pub struct Listener {
     pub target_proxy_protocol: ProxyVersion,
     /// Who may connect; `None` is everyone.
     pub sources: Option<Vec<IpNet>>,
+}
+
+impl Listener {
+    /// Whether connections from there are taken. One whose source is not known is
+    /// nobody's that was let in.
+    #[must_use]
+    pub fn takes(&self, source: Option<IpAddr>) -> bool {
+        let Some(sources) = &self.sources else { return true };
+        source.is_some_and(|ip| sources.iter().any(|network| network.contains(&ip.to_canonical())))
+    }
 }
 
 /// What one side of a connection speaks.

@@ -86,10 +86,8 @@ async fn admit(route: &Route, socket: Socket) -> Result<(Ends, Wire), Refusal> {
         }
         let header = proxy_protocol::read(&socket).await;
         ends = header.map_err(|error| refuse(ends, Error::ReadProxyHeader(error).chain()))?.or(ends);
-    }
-    if let Some(sources) = &listener.sources {
-        let from = ends.map(|(source, _)| source.ip().to_canonical());
-        if !from.is_some_and(|ip| sources.iter().any(|network| network.contains(&ip))) {
+        // Without a header, the listener has looked.
+        if !listener.takes(ends.map(|(source, _)| source.ip())) {
             return Err(refuse(ends, "not among the sources".to_owned()));
         }
     }

@@ -33,5 +33,6 @@ mod pump;
 mod server;
 mod service;
 mod socket;
+mod strangers;
 mod tls;
 mod wire;

@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::limit::Limit;
 use crate::service::Route;
 use crate::socket::Socket;
+use crate::strangers::Strangers;
 
 /// The kernel cuts this down to `net.core.somaxconn`.
 const BACKLOG: u16 = 4096;
@@ -168,12 +169,21 @@ pub struct Shared {
     pub cut: CancellationToken,
 }
 
-/// Accepts until `stop`; each connection gets the route of that moment.
+/// Accepts until `stop`; each connection gets the route of that moment. Who is not
+/// among its sources is reset before a byte is read.
 pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, shared: Shared, stop: CancellationToken) {
+    let mut strangers = Strangers::default();
     let accepting = async {
         let mut complained: Option<Instant> = None;
         loop {
-            let socket = match next(&listening, &shared.limit).await {
+            let accepted = tokio::select! {
+                accepted = next(&listening, &shared.limit) => accepted,
+                () = strangers.due() => {
+                    strangers.tell(&route.borrow().listener.name);
+                    continue;
+                }
+            };
+            let socket = match accepted {
                 Ok(socket) => socket,
                 Err(error) if is_about_one_connection(&error) => continue,
                 Err(error) => {
@@ -189,6 +199,10 @@ pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, sha
             };
             let place = shared.limit.take().await;
             let route = route.borrow().clone();
+            if is_stranger(&route, &socket) {
+                strangers.refused(&route.listener.name, socket.ends().map(|(source, _)| source));
+                continue;
+            }
             let cut = shared.cut.clone();
             shared.connections.spawn(async move {
                 connection::serve(&route, socket, cut).await;
@@ -200,6 +214,13 @@ pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, sha
         () = stop.cancelled() => {}
         () = accepting => {}
     }
+    strangers.tell(&route.borrow().listener.name);
+}
+
+/// Where a header comes first, only that can tell.
+fn is_stranger(route: &Route, socket: &Socket) -> bool {
+    let listener = &route.listener;
+    !listener.accept_proxy_protocol && !listener.takes(socket.ends().map(|(source, _)| source.ip()))
 }
 
 /// Leaves connections in the backlog while there is no room for them.

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
 use openssl::ssl::SslVersion;
 
 use crate::support::application::Application;
@@ -148,12 +149,58 @@ fn who_is_not_among_the_sources_is_closed_at_once() {
     ]));
     assert_eq!(refusal(closed), ErrorKind::ConnectionReset);
     let line = s2ds.wait_for("connection refused");
-    assert!(line.contains("source=127.0.0.1:"), "{line}");
+    assert!(line.contains("source=\"127.0.0.1:"), "{line}");
     assert!(line.contains("reason=\"not among the sources\""), "{line}");
     assert_eq!(application.connections(), 0);
     let mut stream = connect(open);
     stream.write_all(b"ping").expect("send");
     stream.read_exact(&mut [0; 4]).expect("receive");
+}
+
+#[test]
+fn who_knocks_without_end_does_not_fill_the_log() {
+    const KNOCKS: usize = 500;
+    let application = Application::echo();
+    let (config, closed) = (Config::new(""), free_address());
+    let s2ds = Program::s2ds(&config.write(&[listener(closed, application.address, "sources = [\"192.0.2.0/24\"]")]));
+    for _ in 0..KNOCKS {
+        assert_eq!(refusal(closed), ErrorKind::ConnectionReset);
+    }
+    s2ds.signal(Signal::SIGTERM);
+    s2ds.wait_for("listener closed");
+    let mut lines = s2ds.lines();
+    lines.retain(|line| line.contains("not among the sources"));
+    let count = |line: &String| -> usize {
+        let rest = line.split_once("connections=").expect("it counts").1;
+        rest.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+    };
+    println!("{KNOCKS} connections refused, told of in {} lines", lines.len());
+    assert_eq!(lines.iter().map(count).sum::<usize>(), KNOCKS, "{lines:#?}");
+    assert!(lines.len() <= 4, "{lines:#?}");
+    assert_eq!(application.connections(), 0);
+}
+
+#[test]
+fn a_reload_changes_who_is_let_in_and_keeps_the_connections() {
+    let application = Application::echo();
+    let (config, accept) = (Config::new(""), free_address());
+    let with = |sources: &str| config.write(&[listener(accept, application.address, sources)]);
+    let s2ds = Program::s2ds(&with("sources = [\"127.0.0.0/8\"]"));
+    let mut friend = connect(accept);
+    let mut ping = || {
+        friend.write_all(b"ping").expect("send");
+        friend.read_exact(&mut [0; 4]).expect("receive");
+    };
+    ping();
+    with("sources = [\"192.0.2.0/24\"]");
+    assert_eq!(s2ds.reload(), "s2ds: reloaded");
+    assert_eq!(refusal(accept), ErrorKind::ConnectionReset);
+    ping();
+    with("sources = [\"192.0.2.0/24\", \"127.0.0.1\"]");
+    assert_eq!(s2ds.reload(), "s2ds: reloaded");
+    let mut again = connect(accept);
+    again.write_all(b"ping").expect("send");
+    again.read_exact(&mut [0; 4]).expect("receive");
 }
 
 #[test]
