@@ -88,6 +88,7 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended
         catalog: config.catalog,
         backend: config.backend,
         terminator: config.terminator,
+        gate: config.gate,
         connections: config.connections_per_process,
         sandbox: config.sandbox,
         drain_grace: config.drain_grace,

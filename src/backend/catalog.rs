@@ -31,6 +31,9 @@ const BUILT_IN: [BuiltIn; 4] = [
     built_in!("nginx", "nginx.conf.tera"),
 ];
 
+/// The word without which a template tells its program no sources.
+const SOURCES: &str = ".sources";
+
 /// All backends, by name, each with its template.
 #[derive(Debug, Clone)]
 pub struct Catalog {
@@ -119,6 +122,10 @@ impl Catalog {
             super::render::parse(text)
                 .map_err(|why| CatalogError::Template { name: manifest.template.clone(), why })?;
             let template: Arc<str> = text.as_str().into();
+            if manifest.abilities.source_filter && !text.contains(SOURCES) {
+                let why = "the manifest says source_filter, and the template does not use l.sources";
+                return Err(CatalogError::Template { name: manifest.template, why: why.into() });
+            }
             backends.insert(manifest.name.clone(), (Arc::new(manifest), template));
         }
         Ok(Self { backends })
@@ -193,10 +200,15 @@ mod tests {
         fs::create_dir_all(site.path().join("templates")).expect("folder");
         let manifest = BUILT_IN[0].manifest.replace("name = \"native\"", "name = \"mine\"");
         fs::write(folder.join("backend.toml"), manifest).expect("manifest");
-        fs::write(site.path().join("templates/native.toml.tera"), "# {{ session }}").expect("template");
+        let template = site.path().join("templates/native.toml.tera");
+        fs::write(&template, "# {{ session }}").expect("template");
+        let error = Catalog::load(Some(site.path())).expect_err("it lets everyone in");
+        assert!(error.to_string().contains("does not use l.sources"), "{error}");
+        let text = "# {{ listeners[0].sources }}";
+        fs::write(&template, text).expect("template");
         let catalog = Catalog::load(Some(site.path())).expect("loads");
         let mine = catalog.get("mine").expect("added");
-        assert_eq!(catalog.template(&mine).as_deref(), Some("# {{ session }}"));
+        assert_eq!(catalog.template(&mine).as_deref(), Some(text));
     }
 
     #[test]

@@ -8,6 +8,13 @@
 //! PROD   WAN ─psk─► terminator ─unix─► proxy ─► application
 //! CONS   application ─► proxy ─unix─► terminator ─psk─► WAN
 //! ```
+//!
+//! The stage that accepts from the network is the one that looks at sources. Where
+//! its program cannot, a gate stands in front, which takes the bytes as they are:
+//!
+//! ```text
+//! PROD   WAN ─psk─► gate ─unix─► stunnel ─► application
+//! ```
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,7 +24,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Manifest;
-use crate::session::{Plan, Role};
+use crate::session::{Plan, Role, Route, Sources};
 
 /// Where a hop accepts, or where it connects to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,6 +83,8 @@ pub struct Hop {
     pub accept_wire: Wire,
     /// The header that precedes it.
     pub accept_header: Option<ProxyHeader>,
+    /// From where connections are taken, when it is this hop that looks.
+    pub sources: Sources,
     /// Where it connects to.
     pub target: Address,
     /// What goes out.
@@ -84,65 +93,171 @@ pub struct Hop {
     pub target_header: Option<ProxyHeader>,
 }
 
+/// What a stage is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// To carry the bytes over its part of the way.
+    Carry,
+    /// To keep strangers from a stage that cannot.
+    Gate,
+}
+
 /// One process of a session, with all of its hops.
 #[derive(Debug, Clone)]
 pub struct Stage {
     /// The program.
     pub manifest: Arc<Manifest>,
+    /// What it is there for.
+    pub duty: Duty,
     /// In the order of the session's listeners.
     pub hops: Vec<Hop>,
 }
 
-/// The stages of a session, the one nearest to the targets first: that is the
-/// order in which they start.
-#[must_use]
-pub fn design(backend: &Arc<Manifest>, terminator: &Arc<Manifest>, plan: &Plan, folder: &Path) -> Vec<Stage> {
-    let (front, back) = match plan.role {
-        _ if backend.speaks_psk() => return vec![single(backend, plan)],
-        Role::Prod => (terminator, backend),
-        Role::Cons => (backend, terminator),
-    };
-    let header = shared_header(front, back);
-    let (accept_wire, target_wire) = outer_wires(plan.role);
-    let mut front_hops = Vec::with_capacity(plan.routes.len());
-    let mut back_hops = Vec::with_capacity(plan.routes.len());
-    for (index, route) in plan.routes.iter().enumerate() {
-        let between = Address::Unix(folder.join(format!("{index}.sock")));
-        front_hops.push(Hop {
-            accept: Address::Tcp(route.listen.0),
-            accept_wire,
-            accept_header: None,
-            target: between.clone(),
-            target_wire: Wire::Plain,
-            target_header: header,
-        });
-        back_hops.push(Hop {
-            accept: between,
-            accept_wire: Wire::Plain,
-            accept_header: header,
-            target: Address::Tcp(route.target.0),
-            target_wire,
-            target_header: None,
-        });
+impl Stage {
+    /// Tells it from the session's other stages. No manifest's name has a plus in it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.duty {
+            Duty::Carry => self.manifest.name.clone(),
+            Duty::Gate => format!("{}+gate", self.manifest.name),
+        }
     }
-    vec![Stage { manifest: Arc::clone(back), hops: back_hops }, Stage { manifest: Arc::clone(front), hops: front_hops }]
+
+    /// The file name of its configuration.
+    #[must_use]
+    pub fn config(&self) -> String {
+        match self.duty {
+            Duty::Carry => self.manifest.config.clone(),
+            Duty::Gate => format!("gate+{}", self.manifest.config),
+        }
+    }
+}
+
+/// The backends that an operator has chosen for all sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen<'a> {
+    /// What carries the bytes.
+    pub backend: &'a Arc<Manifest>,
+    /// The end of the tunnel for a backend without PSK.
+    pub terminator: &'a Arc<Manifest>,
+    /// What keeps strangers from a program that cannot.
+    pub gate: &'a Arc<Manifest>,
+}
+
+impl<'a> Chosen<'a> {
+    /// The stages of a session, the one nearest to the targets first: that is the
+    /// order in which they start.
+    #[must_use]
+    pub fn stages(self, plan: &Plan, folder: &Path) -> Vec<Stage> {
+        let gate = self.gate_for(plan.role, &plan.sources);
+        let mut stages = if self.backend.speaks_psk() {
+            vec![single(self.backend, plan)]
+        } else {
+            // Who does not learn the real source must not tell one.
+            let front = self.front(plan.role);
+            let knows_source = gate.is_none_or(|gate| shared_header(gate, front).is_some());
+            self.chained(plan, folder, knows_source).into()
+        };
+        let accepting = stages.last_mut().expect("every session has a stage");
+        match gate {
+            Some(gate) => {
+                let stage = gate_before(accepting, gate, plan, folder);
+                stages.push(stage);
+            }
+            None => accepting.hops.iter_mut().for_each(|hop| hop.sources = plan.sources.clone()),
+        }
+        stages
+    }
+
+    /// The backends that have a part in such a session.
+    pub fn taking_part(self, role: Role, sources: &Sources) -> impl Iterator<Item = &'a Arc<Manifest>> {
+        let terminator = (!self.backend.speaks_psk()).then_some(self.terminator);
+        std::iter::once(self.backend).chain(terminator).chain(self.gate_for(role, sources))
+    }
+
+    /// The backend that connections would come to.
+    fn front(self, role: Role) -> &'a Arc<Manifest> {
+        match role {
+            Role::Prod if !self.backend.speaks_psk() => self.terminator,
+            _ => self.backend,
+        }
+    }
+
+    fn gate_for(self, role: Role, sources: &Sources) -> Option<&'a Arc<Manifest>> {
+        let needed = !sources.are_anywhere() && !self.front(role).abilities.source_filter;
+        needed.then_some(self.gate)
+    }
+
+    fn chained(self, plan: &Plan, folder: &Path, knows_source: bool) -> [Stage; 2] {
+        let (front, back) = match plan.role {
+            Role::Prod => (self.terminator, self.backend),
+            Role::Cons => (self.backend, self.terminator),
+        };
+        let header = shared_header(front, back).filter(|_| knows_source);
+        let (accept_wire, target_wire) = outer_wires(plan.role);
+        let mut front_hops = Vec::with_capacity(plan.routes.len());
+        let mut back_hops = Vec::with_capacity(plan.routes.len());
+        for (index, route) in plan.routes.iter().enumerate() {
+            let between = Address::Unix(folder.join(format!("{index}.sock")));
+            front_hops.push(Hop {
+                accept: Address::Tcp(route.listen.0),
+                accept_wire,
+                accept_header: None,
+                sources: Sources::default(),
+                target: between.clone(),
+                target_wire: Wire::Plain,
+                target_header: header,
+            });
+            back_hops.push(Hop {
+                accept: between,
+                accept_wire: Wire::Plain,
+                accept_header: header,
+                sources: Sources::default(),
+                target: Address::Tcp(route.target.0),
+                target_wire,
+                target_header: None,
+            });
+        }
+        [carrying(back, back_hops), carrying(front, front_hops)]
+    }
+}
+
+fn carrying(manifest: &Arc<Manifest>, hops: Vec<Hop>) -> Stage {
+    Stage { manifest: Arc::clone(manifest), duty: Duty::Carry, hops }
 }
 
 fn single(backend: &Arc<Manifest>, plan: &Plan) -> Stage {
     let (accept_wire, target_wire) = outer_wires(plan.role);
-    let hops = plan
-        .routes
-        .iter()
-        .map(|route| Hop {
-            accept: Address::Tcp(route.listen.0),
-            accept_wire,
+    let hop = |route: &Route| Hop {
+        accept: Address::Tcp(route.listen.0),
+        accept_wire,
+        accept_header: None,
+        sources: Sources::default(),
+        target: Address::Tcp(route.target.0),
+        target_wire,
+        target_header: None,
+    };
+    carrying(backend, plan.routes.iter().map(hop).collect())
+}
+
+/// Puts a gate where `accepting` stood, and that behind it. Bytes pass it as they are.
+fn gate_before(accepting: &mut Stage, gate: &Arc<Manifest>, plan: &Plan, folder: &Path) -> Stage {
+    let header = shared_header(gate, &accepting.manifest);
+    let mut hops = Vec::with_capacity(accepting.hops.len());
+    for (index, hop) in accepting.hops.iter_mut().enumerate() {
+        let between = Address::Unix(folder.join(format!("{index}.gate")));
+        hops.push(Hop {
+            accept: std::mem::replace(&mut hop.accept, between.clone()),
+            accept_wire: Wire::Plain,
             accept_header: None,
-            target: Address::Tcp(route.target.0),
-            target_wire,
-            target_header: None,
-        })
-        .collect();
-    Stage { manifest: Arc::clone(backend), hops }
+            sources: plan.sources.clone(),
+            target: between,
+            target_wire: Wire::Plain,
+            target_header: header,
+        });
+        hop.accept_header = header;
+    }
+    Stage { manifest: Arc::clone(gate), duty: Duty::Gate, hops }
 }
 
 /// What is spoken where connections come in, and where they leave.

@@ -75,6 +75,10 @@ pub struct Abilities {
     /// PROXY protocol headers it can send to the program behind.
     #[serde(default)]
     pub proxy_protocol_out: Vec<ProxyHeader>,
+    /// Whether it takes connections from a session's sources only, when its
+    /// template is told them.
+    #[serde(default)]
+    pub source_filter: bool,
 }
 
 /// How to learn a program's version.

@@ -2,7 +2,7 @@
 //!
 //! All that the controller knows of a program is its manifest (`backend.toml`)
 //! and its template. [`Catalog`] holds those that are built in and those that a
-//! site adds; [`design`](chain::design) turns a session's plan into the stages
+//! site adds; [`Chosen`] turns a session's plan into the stages
 //! that serve it; [`Template`](render) turns a stage into a configuration file.
 
 mod catalog;
@@ -12,7 +12,7 @@ mod program;
 mod render;
 
 pub use catalog::{Catalog, CatalogError};
-pub use chain::{Address, Hop, ProxyHeader, Stage, Wire};
+pub use chain::{Address, Chosen, Duty, Hop, ProxyHeader, Stage, Wire};
 pub use manifest::{Manifest, Sockets, Stop};
 pub use program::{ENVIRONMENT, Program, ProgramError, Programs, locate};
 pub use render::{Circumstances, Folder, PSK_IDENTITY, RenderError, render};

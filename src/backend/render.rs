@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Serialize;
 use tera::{Context, Tera};
 
-use super::chain::{ProxyHeader, Stage, Wire};
+use super::chain::{Hop, ProxyHeader, Stage, Wire};
 use super::program::Program;
 use crate::causes::causes;
 use crate::session::{Protection, SessionId};
@@ -52,13 +53,13 @@ impl Folder {
     /// The file that takes the output of a stage's process.
     #[must_use]
     pub fn log_file(&self, stage: &Stage) -> PathBuf {
-        self.path.join(format!("{}.log", stage.manifest.name))
+        self.path.join(format!("{}.log", stage.name()))
     }
 
     /// The rendered configuration of a stage.
     #[must_use]
     pub fn config_file(&self, stage: &Stage) -> PathBuf {
-        self.path.join(&stage.manifest.config)
+        self.path.join(stage.config())
     }
 }
 
@@ -108,6 +109,12 @@ struct ListenerView {
     accept_port: Option<u16>,
     accept_psk: bool,
     accept_header: Option<&'static str>,
+    /// Who may connect, as networks; empty where that is everyone, or where another
+    /// stage sees to it.
+    sources: Vec<String>,
+    /// Apart, for programs that would mix the families up.
+    sources_v4: Vec<String>,
+    sources_v6: Vec<String>,
     target: String,
     target_unix: bool,
     target_ip: Option<IpAddr>,
@@ -158,6 +165,9 @@ pub fn render(
                 accept_port: hop.accept.tcp().map(|tcp| tcp.port()),
                 accept_psk: hop.accept_wire == Wire::Psk,
                 accept_header: hop.accept_header.map(header_word),
+                sources: networks(hop, |_| true),
+                sources_v4: networks(hop, |network| matches!(network, IpNet::V4(_))),
+                sources_v6: networks(hop, |network| matches!(network, IpNet::V6(_))),
                 target: hop.target.to_string(),
                 target_unix: hop.target.tcp().is_none(),
                 target_ip: hop.target.tcp().map(|tcp| tcp.ip()),
@@ -167,12 +177,13 @@ pub fn render(
             })
             .collect(),
     };
-    let fault = |e: tera::Error| RenderError { backend: stage.manifest.name.clone(), why: causes(&e) };
+    let fault = |e: tera::Error| RenderError { backend: stage.name(), why: causes(&e) };
     let context = Context::from_serialize(&view).map_err(fault)?;
-    parse(template)
-        .map_err(|why| RenderError { backend: stage.manifest.name.clone(), why })?
-        .render(NAME, &context)
-        .map_err(fault)
+    parse(template).map_err(|why| RenderError { backend: stage.name(), why })?.render(NAME, &context).map_err(fault)
+}
+
+fn networks(hop: &Hop, wanted: impl Fn(&IpNet) -> bool) -> Vec<String> {
+    hop.sources.networks().iter().filter(|network| wanted(network)).map(ToString::to_string).collect()
 }
 
 fn share(connections: u32, listeners: usize) -> u32 {

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::Args;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::{ClientError, Gateway, Security};
-use crate::session::{Endpoint, Uid};
+use crate::session::{Endpoint, NetworkError, Uid, parse_network};
 
 /// The certificate that is looked for when none is named.
 const DEFAULT_CERT: &str = "server.crt";
@@ -171,6 +172,11 @@ pub(crate) fn uid(typed: &str) -> Result<Uid, Failure> {
             .map_err(|e| Failure::local(format!("failed to read the UID from standard input: {e}")))?;
     }
     Uid::parse(text.trim()).map_err(|e| Failure::usage(format!("the UID cannot be used: {e}")))
+}
+
+/// A network as people type it, perhaps with a space after a comma.
+pub(crate) fn network(text: &str) -> Result<IpNet, NetworkError> {
+    parse_network(text.trim())
 }
 
 /// A list as people type it: commas, perhaps with spaces.

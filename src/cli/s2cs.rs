@@ -1,5 +1,6 @@
 //! The command line of s2cs, the control server.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,11 +12,11 @@ use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use super::drain::{Drain, drain};
-use crate::backend::Programs;
+use crate::backend::{Chosen, Programs};
 use crate::causes::causes;
 use crate::config::{Config, Faults, Settings};
 use crate::daemon::Ended;
-use crate::session::Host;
+use crate::session::{Host, Role};
 use crate::{daemon, supervisor, threads, tls};
 
 /// A fault of the configuration, see `sysexits.h`.
@@ -192,11 +193,14 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
 
 fn missing_programs(config: &Config) -> Vec<String> {
     let programs = Programs::default();
-    let terminator = (!config.backend.speaks_psk()).then_some(&config.terminator);
-    std::iter::once(&config.backend)
-        .chain(terminator)
+    let chosen = Chosen { backend: &config.backend, terminator: &config.terminator, gate: &config.gate };
+    let needed = |role| chosen.taking_part(role, config.engine.sources.bound(role));
+    let missing: BTreeSet<_> = [Role::Prod, Role::Cons]
+        .into_iter()
+        .flat_map(needed)
         .filter_map(|manifest| programs.find(manifest).err().map(|e| e.to_string()))
-        .collect()
+        .collect();
+    missing.into_iter().collect()
 }
 
 fn check(settings: Settings, json: bool) -> ExitCode {

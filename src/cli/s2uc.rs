@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use serde_json::json;
 
-use super::gateway::{Channel, Failure, Interrupts, List, print_json, run_client, uid};
+use super::gateway::{Channel, Failure, Interrupts, List, network, print_json, run_client, uid};
 use super::mint::Mint;
 use super::sessions::{self, At, Drain, Renew, Show, Watch};
 use super::top::{self, Top};
@@ -79,6 +80,10 @@ struct Common {
     /// Seconds without a byte after which the session ends [default: as long as the gateway allows]
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u64>,
+    /// Who may connect to the listeners: an address or a network; several times, or with commas
+    /// [default: whoever the gateway allows]
+    #[arg(long, value_name = "NET", value_delimiter = ',', value_parser = network)]
+    source: Vec<IpNet>,
     /// Where the application is
     #[arg(long, default_value = "localhost", value_name = "HOST")]
     remote_ip: Host,
@@ -223,6 +228,7 @@ fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
         rate: common.rate,
         lifetime: common.lifetime.map(Duration::from_secs),
         idle: common.idle.map(Duration::from_secs),
+        sources: common.source.iter().copied().collect(),
         announced: common.endpoints(),
     }
 }

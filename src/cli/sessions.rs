@@ -144,6 +144,7 @@ pub(super) fn session_json(session: &Session) -> Value {
         "id": session.id, "role": session.role, "state": session.state, "degraded": session.degraded,
         "listeners": session.listeners, "targets": session.targets, "protection": session.protection,
         "revision": session.revision, "created_ms": session.created_ms,
+        "sources": session.sources,
         "expires_ms": (session.expires_ms > 0).then_some(session.expires_ms),
         "traffic": session.traffic.as_ref().map(traffic_json),
     })
@@ -217,6 +218,10 @@ fn print_session(session: &Session) {
         say!("degraded    {}", session.degraded);
     }
     say!("protection  {}", session.protection);
+    match session.sources.as_slice() {
+        [] => say!("sources     anywhere"),
+        networks => say!("sources     {}", networks.join(", ")),
+    }
     say!("revision    {}", session.revision);
     say!("age         {}", age(session.created_ms));
     say!("left        {}", left(session.expires_ms));

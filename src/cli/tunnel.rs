@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use ipnet::IpNet;
 use serde_json::json;
 
-use super::gateway::{Channel, Failure, Interrupts, List, print_json};
+use super::gateway::{Channel, Failure, Interrupts, List, network, print_json};
 use super::mint::Mint;
 use crate::client::{Ask, Gateway, Half};
 use crate::session::{Endpoint, Host, Role, Uid};
@@ -41,6 +42,13 @@ pub(super) struct Tunnel {
     /// Seconds without a byte after which both halves end [default: as long as the gateways allow]
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u64>,
+    /// Who may connect to the producer's gateway, which is the consumer's gateway: an address or a network;
+    /// several times, or with commas [default: whoever the gateway allows]
+    #[arg(long, value_name = "NET", value_delimiter = ',', value_parser = network)]
+    prod_source: Vec<IpNet>,
+    /// Who may connect to the consumer's gateway, where its applications are; in the same way
+    #[arg(long, value_name = "NET", value_delimiter = ',', value_parser = network)]
+    cons_source: Vec<IpNet>,
     /// Leave the tunnel standing; release it later with s2uc release, at both gateways
     #[arg(long)]
     detach: bool,
@@ -94,7 +102,14 @@ async fn open(command: &Tunnel, uid: &Uid, ends: &Ends) -> Result<(Half, Half), 
     };
     let (rate, lifetime) = (command.rate, command.lifetime.map(Duration::from_secs));
     let idle = command.idle.map(Duration::from_secs);
-    let ask = |role, announced| Ask { uid: uid.clone(), role, connections, rate, lifetime, idle, announced };
+    let ask = |role, announced| {
+        let sources = match role {
+            Role::Prod => &command.prod_source,
+            Role::Cons => &command.cons_source,
+        };
+        let sources = sources.iter().copied().collect();
+        Ask { uid: uid.clone(), role, connections, rate, lifetime, idle, sources, announced }
+    };
     let prod = ask(Role::Prod, targets.clone()).open(&ends.prod, None).await?;
     // What a CONS application announces is the port it would like; the host says nothing.
     let wish = |port| Endpoint { host: Host::Name("localhost".into()), port };

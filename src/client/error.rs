@@ -19,6 +19,12 @@ pub enum ClientError {
     /// The gateway cannot be reached.
     #[error("reach the gateway")]
     Dial(#[source] tonic::transport::Error),
+    /// It would let everyone in, and say nothing.
+    #[error("limit who may connect at {gateway}: its release knows no sources; leave them out, or ask its operator")]
+    NoSources {
+        /// Which.
+        gateway: String,
+    },
     /// The gateway said no.
     #[error("{doing} at {gateway}: {}", status.message())]
     Refused {
@@ -41,6 +47,7 @@ impl ClientError {
                 None => format!("{:?}", status.code()).to_uppercase(),
             },
             Self::Address => "BAD_FORMAT".into(),
+            Self::NoSources { .. } => "UNIMPLEMENTED".into(),
             Self::Tls(_) => "TLS".into(),
             Self::Dial(_) => "UNREACHABLE".into(),
         }

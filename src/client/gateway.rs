@@ -6,7 +6,7 @@ use std::time::Duration;
 use scistream_proto as wire;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use wire::control_client::ControlClient;
 use wire::gateway;
 use wire::gateway::gateway_client::GatewayClient;
@@ -74,6 +74,7 @@ impl Gateway {
     /// # Errors
     /// [`ClientError`]
     pub async fn request(&self, ask: &Ask) -> Result<wire::Response, ClientError> {
+        self.can_serve(ask).await?;
         let message = wire::Request {
             uid: ask.uid.wire().into(),
             role: ask.role.as_str().into(),
@@ -81,6 +82,7 @@ impl Gateway {
             rate: ask.rate,
             lifetime_seconds: ask.lifetime.map_or(0, |lifetime| lifetime.as_secs()),
             idle_seconds: ask.idle.map_or(0, |idle| idle.as_secs()),
+            sources: ask.sources.networks().iter().map(ToString::to_string).collect(),
         };
         let request = self.prepared(message, RENDEZVOUS_DEADLINE);
         self.answered("request a session", self.client.clone().req(request).await)
@@ -210,6 +212,20 @@ impl Gateway {
     pub async fn capabilities(&self) -> Result<gateway::CapabilitiesResponse, ClientError> {
         let request = self.prepared(gateway::CapabilitiesRequest {}, CALL_DEADLINE);
         self.answered("ask what the gateway can do", self.sessions.clone().capabilities(request).await)
+    }
+
+    /// The deployed release passes over a field that it does not know, and would let
+    /// everyone in. It has no gateway service either.
+    pub(super) async fn can_serve(&self, ask: &Ask) -> Result<(), ClientError> {
+        if ask.sources.are_anywhere() {
+            return Ok(());
+        }
+        match self.capabilities().await {
+            Err(ClientError::Refused { status, gateway, .. }) if status.code() == Code::Unimplemented => {
+                Err(ClientError::NoSources { gateway })
+            }
+            outcome => outcome.map(drop),
+        }
     }
 
     fn prepared<T>(&self, message: T, deadline: Duration) -> Request<T> {

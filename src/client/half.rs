@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{ClientError, Gateway};
-use crate::session::{Endpoint, Role, Uid};
+use crate::session::{Endpoint, Role, Sources, Uid};
 
 /// What is asked of a gateway.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Ask {
     pub lifetime: Option<Duration>,
     /// How long no byte may move; `None`: as long as the gateway allows.
     pub idle: Option<Duration>,
+    /// From where its listeners take connections; none: from wherever the gateway allows.
+    pub sources: Sources,
     /// What HELLO announces for the application.
     pub announced: Vec<Endpoint>,
 }
@@ -45,6 +47,8 @@ impl Ask {
     /// # Errors
     /// [`ClientError`]
     pub async fn reserve(&self, gateway: &Gateway) -> Result<(Vec<String>, Vec<String>), ClientError> {
+        // Before HELLO can fail for lack of a REQ.
+        gateway.can_serve(self).await?;
         let request = gateway.request(self);
         let hello = announce(gateway, &self.uid, self.role, &self.announced);
         let (answer, _) = tokio::try_join!(request, hello)?;

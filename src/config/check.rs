@@ -14,14 +14,16 @@ use super::{Config, Settings, TlsFiles, deployed};
 use crate::backend::{Catalog, Manifest};
 use crate::causes::causes;
 use crate::engine;
-use crate::policy::TargetPolicy;
-use crate::session::Protection;
+use crate::policy::{SourcePolicy, TargetPolicy};
+use crate::session::{Protection, Sources, parse_network};
 use crate::supervisor::{SYSTEM_FOLDERS, Sandbox, kernel_has_landlock};
 
 /// A unix socket's path has at most 107 bytes (`unix(7)`); a session adds this much,
 /// the control socket less.
 const LONGEST_STATE_DIR: usize = 107 - "/sessions/0123456789ab-prod/999.sock".len();
 const SITE_DIR: &str = "/etc/scistream";
+/// What keeps strangers from a program that cannot.
+const GATE: &str = "native";
 const NO_LANDLOCK: &str =
     "this kernel has no Landlock (it needs Linux 5.13, and landlock among what lsm= names at boot)";
 
@@ -37,6 +39,10 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
     let listen = parsed("listen", settings.listen.as_deref(), faults).unwrap_or(SocketAddr::new(listener_ip, port));
     let wan = parsed("wan_ip", settings.wan_ip.as_deref(), faults).unwrap_or(listener_ip);
     let lan = parsed("lan_ip", settings.lan_ip.as_deref(), faults).unwrap_or(listener_ip);
+    let sources = SourcePolicy {
+        wan: sources("wan_sources", settings.wan_sources.as_deref(), faults),
+        lan: sources("lan_sources", settings.lan_sources.as_deref(), faults),
+    };
     let advertise = parsed("advertise_ip", settings.advertise_ip.as_deref(), faults);
     check_advertised(wan, lan, advertise, faults);
     let port_range = port_range(settings.port_range.as_deref().unwrap_or("5100-5200"), faults);
@@ -45,7 +51,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
     let state_dir = check_state_dir(settings.state_dir.clone(), faults);
     let protection = protection(settings.protection.as_deref(), faults);
     let sandbox = check_sandbox(settings.sandbox.as_deref(), state_dir.as_deref(), &mut notes, faults);
-    let (catalog, backend, terminator) = check_backend(&settings, &backend_name, protection, faults)?;
+    let Programs { catalog, backend, terminator, gate } = check_backend(&settings, &backend_name, protection, faults)?;
     let hello_timeout = seconds("hello_timeout", settings.hello_timeout.unwrap_or(180.0), faults);
     let update_timeout = seconds("update_timeout", settings.update_timeout.unwrap_or(3600.0), faults);
     let drain_grace = seconds("drain_grace", settings.drain_grace.unwrap_or(1.0), faults);
@@ -63,6 +69,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
         catalog,
         backend,
         terminator,
+        gate,
         drain_grace,
         connections_per_process,
         sandbox,
@@ -73,6 +80,7 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
             lan,
             protection,
             targets: TargetPolicy { loopback: listen.ip().is_loopback() },
+            sources,
             hello_timeout,
             update_timeout,
             max_sessions,
@@ -92,6 +100,14 @@ fn parsed<T: FromStr>(name: &str, text: Option<&str>, faults: &mut Vec<String>) 
         faults.push(format!("{name} must be {form}, not {text:?}"));
     }
     value
+}
+
+/// A bound that cannot be read is none that a gateway starts with.
+fn sources(name: &str, texts: Option<&[String]>, faults: &mut Vec<String>) -> Sources {
+    let mut one = |text: &String| {
+        parse_network(text.trim()).map_err(|e| faults.push(format!("{name}: {text:?} cannot be used: {e}"))).ok()
+    };
+    texts.unwrap_or_default().iter().filter_map(&mut one).collect()
 }
 
 /// Port 0 lets the system choose; the ready line tells which it is.
@@ -243,12 +259,20 @@ fn check_sandbox(
     sandbox
 }
 
+/// What serves sessions.
+struct Programs {
+    catalog: Catalog,
+    backend: Arc<Manifest>,
+    terminator: Arc<Manifest>,
+    gate: Arc<Manifest>,
+}
+
 fn check_backend(
     settings: &Settings,
     backend: &str,
     protection: Protection,
     faults: &mut Vec<String>,
-) -> Option<(Catalog, Arc<Manifest>, Arc<Manifest>)> {
+) -> Option<Programs> {
     let site_dir = settings.site_dir.as_deref().unwrap_or(Path::new(SITE_DIR));
     if settings.site_dir.is_some() && !site_dir.is_dir() {
         faults.push(format!("site_dir {} is not a folder", site_dir.display()));
@@ -267,8 +291,9 @@ fn check_backend(
             None
         }
     };
-    let (backend, terminator) = (find(backend), find(settings.terminator.as_deref().unwrap_or("native")));
-    let (backend, terminator) = (backend?, terminator?);
+    let terminator = find(settings.terminator.as_deref().unwrap_or("native"));
+    let (backend, gate) = (find(backend), find(GATE));
+    let (backend, terminator, gate) = (backend?, terminator?, gate?);
     if !terminator.speaks_psk() {
         faults.push(format!("terminator {} has no TLS-PSK itself; choose native or stunnel", terminator.name));
     }
@@ -276,7 +301,12 @@ fn check_backend(
     if end.speaks_psk() && !end.abilities.psk.contains(&protection) {
         faults.push(format!("{} cannot do protection {protection}; choose native", end.name));
     }
-    Some((catalog, backend, terminator))
+    if !gate.abilities.source_filter {
+        faults.push(format!(
+            "the site's manifest of {GATE} must have source_filter = true: it guards programs that cannot"
+        ));
+    }
+    Some(Programs { catalog, backend, terminator, gate })
 }
 
 fn seconds(name: &str, seconds: f64, faults: &mut Vec<String>) -> Duration {
@@ -394,6 +424,19 @@ mod tests {
             })
             .is_empty()
         );
+    }
+
+    #[test]
+    fn sources_are_networks_each_of_which_is_judged() {
+        let lists = |s: &mut Settings| {
+            s.wan_sources = Some(vec!["198.51.100.0/24".into(), " 2001:db8::/32".into()]);
+            s.lan_sources = Some(vec!["10.0.0.1/8".into(), "everyone".into()]);
+        };
+        let found = faults(lists);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("lan_sources: \"10.0.0.1/8\"") && found[0].contains("write 10.0.0.0/8"));
+        let config = check(settings(lists), &mut Vec::new()).expect("a config");
+        assert_eq!(config.engine.sources.wan.to_string(), "198.51.100.0/24, 2001:db8::/32");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Config {
     pub backend: Arc<Manifest>,
     /// The end of the tunnel for backends without PSK.
     pub terminator: Arc<Manifest>,
+    /// What keeps strangers from a program that cannot.
+    pub gate: Arc<Manifest>,
     /// How long open connections may go on at the end of a session.
     pub drain_grace: Duration,
     /// Connections that one process may hold open.

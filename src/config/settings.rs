@@ -29,6 +29,13 @@ pub struct Settings {
     /// Where CONS sessions listen for the facility's own applications [default: --listener-ip]
     #[arg(long, value_name = "IP")]
     pub lan_ip: Option<String>,
+    /// Networks that may connect to PROD sessions, comma-separated (a list in the file); a client may
+    /// ask for a part of them [default: everyone]
+    #[arg(long, value_name = "NET,NET…", value_delimiter = ',')]
+    pub wan_sources: Option<Vec<String>>,
+    /// Networks that may connect to CONS sessions, in the same way [default: everyone]
+    #[arg(long, value_name = "NET,NET…", value_delimiter = ',')]
+    pub lan_sources: Option<Vec<String>>,
     /// What peers are told instead of --wan-ip, behind NAT or in a container
     #[arg(long, value_name = "IP")]
     pub advertise_ip: Option<String>,
@@ -136,8 +143,8 @@ impl Settings {
     #[must_use]
     pub fn over(self, file: Self) -> Self {
         let flags = self;
-        first_of!(flags, file: config listener_ip port listen wan_ip lan_ip advertise_ip port_range backend
-            terminator protection sandbox state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
+        first_of!(flags, file: config listener_ip port listen wan_ip lan_ip wan_sources lan_sources advertise_ip
+            port_range backend terminator protection sandbox state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
             update_timeout max_sessions max_listeners max_connections least_free_memory drain_grace max_lifetime max_idle
             keep_sessions_on_exit r#type client_id client_secret)
     }

@@ -10,7 +10,7 @@ use crate::causes::causes;
 use crate::flows::{Books, BooksFile};
 use crate::ports::{PortLease, Served};
 use crate::secrets;
-use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
+use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, Sources, State, TargetAddr};
 use crate::store::{self, Live, Record, RecordError, SessionFolder, Sighting};
 
 /// A session of an earlier run, ready to be gone on with.
@@ -25,6 +25,7 @@ pub(super) struct Adoption {
     pub(super) created: SystemTime,
     pub(super) expires: Option<SystemTime>,
     pub(super) max_idle: Option<Duration>,
+    pub(super) sources: Sources,
     /// What went through it.
     pub(super) books: Books,
 }
@@ -43,6 +44,7 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared, seen: &Sighting
             let was_changing = record.changing;
             let (created, expires) = (at(record.created_ms), record.expires_ms.map(at));
             let max_idle = record.max_idle_ms.map(Duration::from_millis);
+            let sources: Sources = record.sources.iter().copied().collect();
             let machine = machine(session.role, record);
             let books = BooksFile::read(&folder.places().path).unwrap_or_else(|e| {
                 tracing::error!(%session, "what went through it is lost: its books cannot be used: {e}");
@@ -58,6 +60,7 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared, seen: &Sighting
                 created,
                 expires,
                 max_idle,
+                sources,
                 books,
             })
         }
@@ -103,7 +106,8 @@ fn machine(role: Role, record: Record) -> Machine {
     let plan = |live: Live| {
         let both = record.listeners.iter().zip(live.targets);
         let routes = both.map(|(listen, target)| Route { listen: ListenAddr(*listen), target: TargetAddr(target) });
-        Plan { role, protection: live.protection, routes: routes.collect() }
+        let sources = record.sources.iter().copied().collect();
+        Plan { role, protection: live.protection, sources, routes: routes.collect() }
     };
     let live = record.live.map(plan);
     let state = if live.is_some() { State::Active } else { State::Announced };
@@ -146,11 +150,12 @@ pub(super) fn end_processes(folder: &Path, seen: &Sighting) -> usize {
     strays.len()
 }
 
-/// When a session was asked for, and what ends it by itself.
-pub(super) struct Span {
+/// What a session was granted: when, until when, and for whom.
+pub(super) struct Grant {
     pub(super) created: SystemTime,
     pub(super) expires: Option<SystemTime>,
     pub(super) max_idle: Option<Duration>,
+    pub(super) sources: Sources,
 }
 
 /// What the journal says of a session, `None` before its HELLO.
@@ -159,7 +164,7 @@ pub(super) fn record(
     machine: &Machine,
     listeners: &[ListenAddr],
     announced_targets: &[TargetAddr],
-    span: Span,
+    grant: Grant,
 ) -> Option<Record> {
     if matches!(machine.state, State::Reserved | State::Draining | State::Released) {
         return None;
@@ -176,9 +181,10 @@ pub(super) fn record(
         }),
         changing: machine.next.is_some(),
         revision: machine.revision,
-        created_ms: milliseconds(span.created),
-        expires_ms: span.expires.map(milliseconds),
-        max_idle_ms: span.max_idle.map(|most| u64::try_from(most.as_millis()).unwrap_or(u64::MAX)),
+        created_ms: milliseconds(grant.created),
+        expires_ms: grant.expires.map(milliseconds),
+        max_idle_ms: grant.max_idle.map(|most| u64::try_from(most.as_millis()).unwrap_or(u64::MAX)),
+        sources: grant.sources.networks().to_vec(),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use crate::session::{Endpoint, ListenAddr, Role, TargetAddr, Uid};
+use crate::session::{Endpoint, ListenAddr, Role, Sources, TargetAddr, Uid};
 
 /// REQ, checked.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Reserve {
     pub lifetime: Option<Duration>,
     /// How long it may stand without a byte; `None`: as long as the gateway allows.
     pub idle: Option<Duration>,
+    /// From where connections are to be taken; none: from wherever the gateway allows.
+    pub sources: Sources,
 }
 
 /// HELLO, checked.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::broadcast;
 
 use crate::flows::Traffic;
-use crate::session::{Health, ListenAddr, Protection, SessionId, State, TargetAddr};
+use crate::session::{Health, ListenAddr, Protection, SessionId, Sources, State, TargetAddr};
 
 /// A session as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct SessionView {
     pub targets: Vec<TargetAddr>,
     /// The floor of its tunnel.
     pub protection: Protection,
+    /// From where connections are taken.
+    pub sources: Sources,
     /// Counts the plans that became live.
     pub revision: u64,
     /// When it was asked for.
@@ -147,6 +149,7 @@ mod tests {
             listeners: vec![],
             targets: vec![],
             protection: Protection::default(),
+            sources: Sources::default(),
             revision: 1,
             created: SystemTime::now(),
             expires: None,

@@ -38,7 +38,7 @@ pub use refusal::{Code, Refusal};
 use session_task::SessionParts;
 
 use crate::flows::{Ledger, Meter};
-use crate::policy::TargetPolicy;
+use crate::policy::{SourcePolicy, TargetPolicy};
 use crate::ports::{PortLease, Ports};
 use crate::session::{Endpoint, Protection, ReleaseReason, Role, SessionId, Uid};
 use crate::store::{Sighting, StateFolder};
@@ -55,6 +55,8 @@ pub struct Settings {
     pub protection: Protection,
     /// Where sessions may be pointed at.
     pub targets: TargetPolicy,
+    /// From where sessions may take connections.
+    pub sources: SourcePolicy,
     /// How long REQ waits for HELLO, and HELLO for REQ.
     pub hello_timeout: Duration,
     /// How long a session waits for its first UPDATE.
@@ -133,10 +135,11 @@ impl Engine {
     }
 
     async fn open_session(&self, command: Reserve) -> Result<oneshot::Receiver<Result<Reserved, Refusal>>, Refusal> {
-        let Reserve { uid, role, connections, lifetime, idle } = command;
+        let Reserve { uid, role, connections, lifetime, idle, sources } = command;
         let session = SessionId { uid: uid.digest(), role };
-        let site = Arc::clone(&self.shared.site);
-        tokio::task::spawn_blocking(move || site.find_programs())
+        let sources = self.shared.settings.sources.grant(role, sources)?;
+        let (site, wanted) = (Arc::clone(&self.shared.site), sources.clone());
+        tokio::task::spawn_blocking(move || site.find_programs(role, &wanted))
             .await
             .expect("looking for a program does not panic")?;
         let place = self.shared.directory.claim(session)?;
@@ -152,7 +155,7 @@ impl Engine {
         let settings = &self.shared.settings;
         let (lifetime, max_idle) = (settings.lifetime(lifetime), settings.idle(idle));
         let shared = Arc::clone(&self.shared);
-        let parts = SessionParts { session, leases, folder, answer, lifetime, max_idle, shared };
+        let parts = SessionParts { session, leases, folder, answer, lifetime, max_idle, sources, shared };
         let (handle, task) = session_task::open(parts);
         place.fill(handle);
         tokio::spawn(task);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::ProgramError;
-use crate::policy::TargetError;
+use crate::policy::{SourceError, TargetError};
 use crate::ports::PortError;
 use crate::session::{Rejection, ReleaseReason, Role, SessionId, UidDigest};
 use crate::supervisor::ServeError;
@@ -92,6 +92,9 @@ pub enum Refusal {
     /// An endpoint cannot be a target.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// Connections may not come from there.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// No port is to be had.
     #[error(transparent)]
     Port(#[from] PortError),
@@ -183,7 +186,7 @@ impl Refusal {
             Self::BadUid { .. } | Self::Unknown { .. } | Self::NoSuchSession | Self::Exists(_) => Code::InvalidUid,
             Self::SpoiltHello { code, .. } => *code,
             Self::EventsGone => Code::BadFormat,
-            Self::OnlyFromHere => Code::AuthError,
+            Self::OnlyFromHere | Self::Source(_) => Code::AuthError,
             Self::Target(TargetError::Forbidden { .. }) => Code::AuthError,
             Self::Target(TargetError::ResolverSilent { .. }) => Code::Unavailable,
             Self::Rejected { why: Rejection::Busy, .. } | Self::ShuttingDown | Self::Ended { .. } => Code::Unavailable,
@@ -217,6 +220,7 @@ impl Refusal {
             Self::Target(TargetError::Forbidden { .. }) => {
                 "name an address inside the facility, or ask the gateway's operator"
             }
+            Self::Source(_) => "ask for networks inside of these, or for none to get all of them",
             Self::Target(TargetError::ResolverSilent { .. }) => "name an IP address, or try again later",
             Self::Target(TargetError::Unresolved { .. }) => {
                 "name an IP address, or a name that the gateway can resolve"

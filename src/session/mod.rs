@@ -8,6 +8,7 @@ mod endpoint;
 mod plan;
 mod protection;
 mod role;
+mod sources;
 mod state;
 mod uid;
 
@@ -15,5 +16,6 @@ pub use endpoint::{Endpoint, EndpointError, Host};
 pub use plan::{ListenAddr, Plan, Route, TargetAddr};
 pub use protection::Protection;
 pub use role::{Role, RoleError};
+pub use sources::{NetworkError, Sources, parse_network};
 pub use state::{Effect, Event, Health, Machine, Rejection, ReleaseReason, State};
 pub use uid::{SessionId, Uid, UidDigest, UidError};

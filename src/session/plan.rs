@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::{Protection, Role};
+use super::{Protection, Role, Sources};
 
 /// An address that this gateway listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,12 +41,14 @@ pub struct Plan {
     pub role: Role,
     /// The floor of the tunnel's protection.
     pub protection: Protection,
+    /// From where connections are taken.
+    pub sources: Sources,
     /// In the order of the listeners.
     pub routes: Vec<Route>,
 }
 
 impl Plan {
-    /// Listener i goes to target i modulo the number of targets. `None` without targets.
+    /// Listener i goes to target i modulo the number of targets, for everyone. `None` without targets.
     #[must_use]
     pub fn new(role: Role, protection: Protection, listeners: &[ListenAddr], targets: &[TargetAddr]) -> Option<Self> {
         if targets.is_empty() {
@@ -57,7 +59,13 @@ impl Plan {
             .zip(targets.iter().cycle())
             .map(|(listen, target)| Route { listen: *listen, target: *target })
             .collect();
-        Some(Self { role, protection, routes })
+        Some(Self { role, protection, sources: Sources::default(), routes })
+    }
+
+    /// The same for these sources only.
+    #[must_use]
+    pub fn only_from(self, sources: Sources) -> Self {
+        Self { sources, ..self }
     }
 }
 

@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::write_durably;
@@ -46,6 +47,9 @@ pub struct Record {
     /// How long it may stand without a byte.
     #[serde(default)]
     pub max_idle_ms: Option<u64>,
+    /// From where connections are taken; none: from anywhere.
+    #[serde(default)]
+    pub sources: Vec<IpNet>,
 }
 
 /// A plan that is live.
@@ -133,6 +137,7 @@ mod tests {
             created_ms: 1_700_000_000_000,
             expires_ms: None,
             max_idle_ms: None,
+            sources: vec!["198.51.100.0/24".parse().expect("a network")],
         }
     }
 

@@ -1,7 +1,6 @@
 //! The task that keeps a session's processes at its plan.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,53 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::place::{Bounds, Place};
 use super::report::{Report, Reporter};
-use super::sandbox::Sandbox;
+use super::site::Site;
 use super::unit::{self, Draft, ServeError, Unit};
-use crate::backend::{
-    Catalog, Circumstances, Folder, Manifest, Program, ProgramError, Programs, Stage, chain, locate, render,
-};
+use crate::backend::{Circumstances, Folder, Stage, render};
 use crate::ports::PortLease;
 use crate::session::{Plan, SessionId};
 use crate::store::Sighting;
-
-/// What all data paths of this gateway have in common.
-#[derive(Debug)]
-pub struct Site {
-    /// Where templates come from.
-    pub catalog: Catalog,
-    /// The proxy that operators chose.
-    pub backend: Arc<Manifest>,
-    /// The end of the tunnel for proxies that have no PSK.
-    pub terminator: Arc<Manifest>,
-    /// Connections that one process may hold open.
-    pub connections: u32,
-    /// Whether programs are boxed in.
-    pub sandbox: Sandbox,
-    /// How long open connections may go on at the end of a session.
-    pub drain_grace: Duration,
-    /// The programs as they were found last.
-    pub programs: Programs,
-}
-
-impl Site {
-    /// The programs that a session needs, looked for anew: an operator may
-    /// install or upgrade while we run.
-    ///
-    /// # Errors
-    /// [`ProgramError`] for the first that is missing.
-    pub fn find_programs(&self) -> Result<Vec<Program>, ProgramError> {
-        let terminator = (!self.backend.speaks_psk()).then_some(&self.terminator);
-        std::iter::once(&self.backend).chain(terminator).map(|manifest| self.programs.find(manifest)).collect()
-    }
-
-    /// The files of all backends' programs that are installed here.
-    #[must_use]
-    pub fn known_programs(&self) -> BTreeSet<PathBuf> {
-        // Whether one can tell its version just now has no say in whose processes run.
-        let found = self.catalog.all().filter_map(|manifest| locate(&manifest.program));
-        found.filter_map(|path| path.canonicalize().ok()).collect()
-    }
-}
 
 /// A handle on the task. Dropping it ends the processes at once.
 #[derive(Debug)]
@@ -275,13 +233,13 @@ impl Task {
 
     async fn try_take_over(&mut self, resumed: &Resumed) -> Result<(), ServeError> {
         for draft in self.drafts(&resumed.plan)? {
-            let known = self.units.iter().any(|unit| unit.stage.manifest.name == draft.stage.manifest.name);
+            let known = self.units.iter().any(|unit| unit.stage.name() == draft.stage.name());
             if !known && let Some(mut unit) = Unit::adopt(draft, &self.place)? {
                 if resumed.was_changing {
                     // It may have read the new file already, or not.
                     unit.text.clear();
                 }
-                tracing::info!(session = %self.session, backend = unit.stage.manifest.name, pid = %unit.pid(), "adopted");
+                tracing::info!(session = %self.session, backend = unit.stage.name(), pid = %unit.pid(), "adopted");
                 self.units.push(unit);
             }
         }
@@ -303,7 +261,7 @@ impl Task {
     /// Starts every stage again that is down, with its program as it is installed now.
     async fn revive(&mut self) -> Result<(), ServeError> {
         for unit in self.units.iter_mut().filter(|unit| !unit.runs()) {
-            tracing::info!(session = %self.session, backend = unit.stage.manifest.name, "starting again");
+            tracing::info!(session = %self.session, backend = unit.stage.name(), "starting again");
             if let Ok(program) = self.site.programs.find(&unit.stage.manifest) {
                 unit.program = program;
             }
@@ -333,8 +291,8 @@ impl Task {
 
     /// Starts or changes one stage.
     async fn bring(&mut self, draft: Draft, undo: &mut Undo) -> Result<(), ServeError> {
-        let name = draft.stage.manifest.name.clone();
-        match self.units.iter_mut().find(|unit| unit.stage.manifest.name == name) {
+        let name = draft.stage.name();
+        match self.units.iter_mut().find(|unit| unit.stage.name() == name) {
             Some(unit) => {
                 let before = (unit.stage.clone(), unit.text.clone());
                 unit.change(draft).await?;
@@ -351,9 +309,9 @@ impl Task {
     /// Goes back to what was before a plan that did not work out.
     async fn undo(&mut self, mut undo: Undo) {
         // Dropping a unit kills its group.
-        self.units.retain(|unit| !undo.started.contains(&unit.stage.manifest.name));
+        self.units.retain(|unit| !undo.started.contains(&unit.stage.name()));
         for unit in &mut self.units {
-            let Some((stage, text)) = undo.changed.remove(&unit.stage.manifest.name) else { continue };
+            let Some((stage, text)) = undo.changed.remove(&unit.stage.name()) else { continue };
             if let Err(e) = unit.put_back(stage, text).await {
                 tracing::error!(session = %self.session, "cannot go back to the old plan: {e}");
             }
@@ -362,7 +320,7 @@ impl Task {
 
     /// What must be started or changed; a stage whose text stays the same is left alone.
     fn drafts(&self, plan: &Plan) -> Result<Vec<Draft>, ServeError> {
-        let stages = chain::design(&self.site.backend, &self.site.terminator, plan, &self.place.folder.path);
+        let stages = self.site.chosen().stages(plan, &self.place.folder.path);
         let circumstances = Circumstances {
             protection: plan.protection,
             connections: self.site.connections,
@@ -373,7 +331,7 @@ impl Task {
             let program = self.site.programs.find(&stage.manifest)?;
             let template = self.site.catalog.template(&stage.manifest).unwrap_or_default();
             let text = render(&template, &stage, &program, &self.place.folder, self.session, circumstances)?;
-            let in_force = self.units.iter().find(|unit| unit.stage.manifest.name == stage.manifest.name);
+            let in_force = self.units.iter().find(|unit| unit.stage.name() == stage.name());
             if in_force.is_none_or(|unit| unit.text != text) {
                 drafts.push(Draft { stage, program, text });
             }

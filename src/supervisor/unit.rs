@@ -114,7 +114,7 @@ pub(super) async fn check(draft: &Draft, place: &Place) -> Result<(), ServeError
     let spawn = place.for_checking(stage, program, &check.argv, &next).map_err(system(stage, "prepare the check"))?;
     match process::check(spawn, CHECK_DEADLINE).await.map_err(system(stage, "run the check"))? {
         Ok(()) => Ok(()),
-        Err(said) => Err(ServeError::Refused { backend: stage.manifest.name.clone(), said }),
+        Err(said) => Err(ServeError::Refused { backend: stage.name(), said }),
     }
 }
 
@@ -141,7 +141,7 @@ impl Unit {
     /// Takes over the process that an earlier run has started for a stage, if it lives.
     pub(super) fn adopt(draft: Draft, place: &Place) -> Result<Option<Self>, ServeError> {
         let Draft { stage, program, .. } = draft;
-        let Some(identity) = place.known(&stage.manifest.name) else {
+        let Some(identity) = place.known(&stage.name()) else {
             return Ok(None);
         };
         let Some(process) = Process::adopt(identity, &place.reapers).map_err(system(&stage, "watch the process"))?
@@ -204,7 +204,7 @@ impl Unit {
         };
         let past = self.past();
         ProcessView {
-            backend: self.stage.manifest.name.clone(),
+            backend: self.stage.name(),
             version: self.version.clone(),
             running: self.runs().then(running),
             restarts: past.restarts,
@@ -262,7 +262,7 @@ impl Unit {
             left -= patience;
             match self.await_verdict(mark, &reload.confirmed, &reload.refused, patience).await {
                 Err(ServeError::Silent { .. }) if !left.is_zero() => {
-                    tracing::warn!(backend = self.stage.manifest.name, "no answer to a reload; asking again");
+                    tracing::warn!(backend = self.stage.name(), "no answer to a reload; asking again");
                 }
                 Err(ServeError::Silent { backend, said, .. }) => {
                     return Err(ServeError::Silent { backend, within: reload.timeout_seconds, said });
@@ -279,7 +279,7 @@ impl Unit {
         refused: &RegexSet,
         within: Duration,
     ) -> Result<(), ServeError> {
-        let backend = self.stage.manifest.name.clone();
+        let backend = self.stage.name();
         let deadline = Instant::now() + within;
         let mut pause = POLL_FIRST;
         loop {
@@ -321,7 +321,7 @@ impl Unit {
 
     /// What happened to a process that ended, for people.
     pub(super) fn obituary(&self, exit: Exit) -> String {
-        format!("{} {}", self.stage.manifest.name, self.last_words(exit))
+        format!("{} {}", self.stage.name(), self.last_words(exit))
     }
 
     fn last_words(&self, exit: Exit) -> String {
@@ -334,7 +334,7 @@ impl Unit {
     /// Keeps its log small.
     pub(super) fn bound_log(&self) {
         if let Err(e) = self.log.bound() {
-            tracing::warn!("cannot bound the log of {}: {e}", self.stage.manifest.name);
+            tracing::warn!("cannot bound the log of {}: {e}", self.stage.name());
         }
     }
 
@@ -355,14 +355,14 @@ fn spawn(stage: &Stage, program: &Program, place: &mut Place) -> Result<Process,
     let process =
         place.for_serving(stage, program).and_then(Process::spawn).map_err(system(stage, "start the process"))?;
     failpoint!("process-started");
-    place.note(&stage.manifest.name, process.identity()).map_err(system(stage, "write down the process"))?;
+    place.note(&stage.name(), process.identity()).map_err(system(stage, "write down the process"))?;
     failpoint!("process-written-down");
     Ok(process)
 }
 
 /// Says of a stage what the system did not let us do.
 fn system(stage: &Stage, doing: &'static str) -> impl FnOnce(io::Error) -> ServeError + use<> {
-    let backend = stage.manifest.name.clone();
+    let backend = stage.name();
     // fork(2) says so at a limit on processes, and nothing else here does.
     move |source| match source.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EAGAIN) => ServeError::NoProcesses { doing, backend },

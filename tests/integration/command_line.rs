@@ -46,7 +46,8 @@ async fn every_program_tells_its_flags_and_its_version() {
     let folder = empty_folder();
     let s2ds = s2ds();
     let channel = ["--server-cert", "--ssl", "--json"];
-    let common = [&channel[..], &["--num-conn", "--rate", "--remote-ip", "--receiver-ports", "--s2cs"]].concat();
+    let common =
+        [&channel[..], &["--num-conn", "--rate", "--source", "--remote-ip", "--receiver-ports", "--s2cs"]].concat();
     let settings = vec![
         "--config",
         "--listener-ip",
@@ -54,6 +55,8 @@ async fn every_program_tells_its_flags_and_its_version() {
         "--listen",
         "--wan-ip",
         "--lan-ip",
+        "--wan-sources",
+        "--lan-sources",
         "--advertise-ip",
         "--port-range",
         "--backend",
@@ -87,7 +90,20 @@ async fn every_program_tells_its_flags_and_its_version() {
         (
             S2UC,
             vec!["tunnel"],
-            [&channel[..], &["--prod", "--prod-target", "--cons", "--port", "--num-conn", "--detach"]].concat(),
+            [
+                &channel[..],
+                &[
+                    "--prod",
+                    "--prod-target",
+                    "--cons",
+                    "--port",
+                    "--num-conn",
+                    "--prod-source",
+                    "--cons-source",
+                    "--detach",
+                ],
+            ]
+            .concat(),
         ),
         (APPCTRL, vec![], vec!["hello", "run", "create-appctrl", "mock"]),
         (APPCTRL, vec!["hello"], [&channel[..], &["--uid", "--s2cs", "--role", "--target", "--port"]].concat()),

@@ -16,10 +16,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
+use ipnet::IpNet;
 use proptest::prelude::*;
-use scistream::backend::{Address, Catalog, Circumstances, Folder, Manifest, Program, Programs, Sockets, Stage};
-use scistream::backend::{chain, render};
-use scistream::session::{ListenAddr, Plan, Protection, Role, Route, SessionId, TargetAddr, Uid};
+use scistream::backend::{Address, Catalog, Chosen, Circumstances, Duty, Folder, Manifest, Program, Programs};
+use scistream::backend::{Sockets, Stage, render};
+use scistream::session::{
+    ListenAddr, Plan, Protection, Role, Route, SessionId, Sources, TargetAddr, Uid, parse_network,
+};
 use scistream::supervisor::{Launch, Reach};
 use tempfile::TempDir;
 
@@ -49,12 +52,12 @@ fn session(role: Role) -> SessionId {
 /// The stages of a design; none where it cannot give the protection.
 fn stages(catalog: &Catalog, design: (&str, &str), plan: &Plan, folder: &Path) -> Vec<Stage> {
     let find = |name| catalog.get(name).expect("it is built in");
-    let (backend, terminator) = (find(design.0), find(design.1));
+    let (backend, terminator, gate) = (find(design.0), find(design.1), find("native"));
     let end = if backend.speaks_psk() { &backend } else { &terminator };
     if !end.abilities.psk.contains(&plan.protection) {
         return vec![];
     }
-    chain::design(&backend, &terminator, plan, folder)
+    Chosen { backend: &backend, terminator: &terminator, gate: &gate }.stages(plan, folder)
 }
 
 fn text(catalog: &Catalog, stage: &Stage, program: &Program, folder: &Folder, plan: &Plan, root: bool) -> String {
@@ -68,7 +71,7 @@ fn plan(role: Role, protection: Protection, routes: &[(SocketAddr, SocketAddr)])
         listen: ListenAddr(*listen),
         target: TargetAddr(*target),
     };
-    Plan { role, protection, routes: routes.iter().map(route).collect() }
+    Plan { role, protection, sources: Sources::default(), routes: routes.iter().map(route).collect() }
 }
 
 /// Addresses for documentation (RFC 5737, RFC 3849).
@@ -76,6 +79,37 @@ fn made_up_routes(listeners: u16, v6: bool) -> Vec<(SocketAddr, SocketAddr)> {
     let (listen, target) = if v6 { ("2001:db8:1::10", "2001:db8:2::9") } else { ("192.0.2.10", "198.51.100.9") };
     let address = |ip: &str, port| SocketAddr::new(ip.parse().expect("an address"), port);
     (0..listeners).map(|i| (address(listen, 5100 + i), address(target, 5300 + i))).collect()
+}
+
+/// What the sections with sources have: everyone, both families, and each alone.
+const SOURCES: [&[&str]; 4] = [
+    &[],
+    &["198.51.100.0/24", "203.0.113.7", "2001:db8:3::/48"],
+    &["198.51.100.0/24", "203.0.113.7"],
+    &["2001:db8:3::/48", "2001:db8:4::7"],
+];
+
+fn sources(texts: &[&str]) -> Sources {
+    texts.iter().map(|text| parse_network(text).expect("a network")).collect()
+}
+
+/// Shapes of a session: how many listeners, whether over IPv6, and for whom.
+fn shapes() -> Vec<(u16, bool, Sources)> {
+    let open =
+        [(1, false), (1, true), (3, false), (3, true)].map(|(listeners, v6)| (listeners, v6, Sources::default()));
+    let [_, both, v4, v6] = SOURCES.map(sources);
+    open.into_iter().chain([(1, false, both.clone()), (3, false, v4), (1, true, v6), (3, true, both)]).collect()
+}
+
+/// The file that a stage's sections go into: what it is, and what stands beside it.
+fn golden_file(stages: &[Stage], stage: &Stage, role: Role) -> String {
+    let me = &stage.manifest.name;
+    let mut others = stages.iter().filter(|other| other.duty == Duty::Carry).map(|other| &other.manifest.name);
+    let place = match stage.duty {
+        Duty::Gate => format!("gate-before-{}", others.next_back().expect("a gate stands before something")),
+        Duty::Carry => others.find(|name| *name != me).map_or("alone".into(), |other| format!("with-{other}")),
+    };
+    format!("{me}-{place}-{}", role.as_str().to_lowercase())
 }
 
 fn made_up_program(manifest: &Manifest) -> Program {
@@ -92,26 +126,26 @@ fn every_configuration_is_what_it_was() {
     let mut files: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for design in DESIGNS {
         for role in ROLES {
-            for (listeners, v6) in [(1, false), (1, true), (3, false), (3, true)] {
+            for (listeners, v6, sources) in shapes() {
                 for protection in PROTECTIONS {
-                    let plan = plan(role, protection, &made_up_routes(listeners, v6));
+                    let plan = plan(role, protection, &made_up_routes(listeners, v6)).only_from(sources.clone());
                     let stages = stages(&catalog, design, &plan, &folder.path);
                     for stage in &stages {
-                        let me = &stage.manifest.name;
-                        let other = stages.iter().map(|stage| &stage.manifest.name).find(|name| *name != me);
-                        let place = other.map_or("alone".into(), |other| format!("with-{other}"));
                         let program = made_up_program(&stage.manifest);
                         let text = text(&catalog, stage, &program, &folder, &plan, false);
                         let family = if v6 { "IPv6" } else { "IPv4" };
-                        let heading = format!("{listeners} over {family}, floor {protection}");
-                        let file = format!("{me}-{place}-{}", role.as_str().to_lowercase());
-                        files.entry(file).or_default().push((heading, text));
+                        let whom = if sources.are_anywhere() { String::new() } else { format!(", from {sources}") };
+                        let section = (format!("{listeners} over {family}, floor {protection}{whom}"), text);
+                        let sections = files.entry(golden_file(&stages, stage, role)).or_default();
+                        if !sections.contains(&section) {
+                            sections.push(section);
+                        }
                     }
                 }
             }
         }
     }
-    assert_eq!(files.len(), 20);
+    assert_eq!(files.len(), 22);
     for (name, sections) in files {
         insta::with_settings!({
             snapshot_path => "../golden",
@@ -283,22 +317,23 @@ fn accepted_by_the_program(design: (&str, &str)) {
     let mut seen = 0;
     for role in ROLES {
         for protection in PROTECTIONS {
-            for (ips, far) in [(&v4[..1], false), (&v6[..1], true), (&v4[..], false), (&v6[..], true)] {
+            for (listeners, far, sources) in shapes() {
+                let ips = if far { &v6[..listeners.into()] } else { &v4[..listeners.into()] };
                 let mut stand = Stand::new();
                 let targets: Vec<_> = made_up_routes(3, far).into_iter().map(|(_, target)| target).collect();
-                let plan = plan(role, protection, &stand.routes(ips, &targets));
+                let plan = plan(role, protection, &stand.routes(ips, &targets)).only_from(sources);
                 let folder = stand.folder();
                 for stage in stages(&catalog, design, &plan, &folder.path) {
                     let program = installed(&programs, &stage.manifest);
                     let text = text(&catalog, &stage, &program, &folder, &plan, am_root());
                     let outcome = stand.accepts(&stage, &program, &text);
-                    assert!(outcome.is_ok(), "{} as {role}, {protection}:\n{outcome:?}\n{text}", stage.manifest.name);
+                    assert!(outcome.is_ok(), "{} as {role}, {protection}:\n{outcome:?}\n{text}", stage.name());
                     seen += 1;
                 }
             }
         }
     }
-    assert!(seen >= 16, "{seen}");
+    assert!(seen >= 32, "{seen}");
 }
 
 macro_rules! accepted {
@@ -381,6 +416,36 @@ fn assert_says_what_was_asked(stage: &Stage, text: &str) {
         stage.hops.iter().enumerate().map(address).collect()
     };
     assert_eq!(read_back(name, text), (asked(true), asked(false)), "{name}:\n{text}");
+    let networks: Vec<_> = stage.hops.iter().flat_map(|hop| hop.sources.networks().to_vec()).collect();
+    assert_eq!(sources_read_back(name, text), networks, "{name}:\n{text}");
+}
+
+/// The networks that may connect, one listener after the other, read back line by line.
+fn sources_read_back(backend: &str, text: &str) -> Vec<IpNet> {
+    let lines = |key: &'static str| text.lines().map(str::trim).filter_map(move |line| line.strip_prefix(key));
+    let network = |text: &str| text.trim_end_matches(';').parse().expect("a network");
+    match backend {
+        "native" => lines("sources = ").flat_map(|list| list.split('"').skip(1).step_by(2)).map(network).collect(),
+        "nginx" => {
+            let rules: Vec<_> = lines("allow ").map(network).collect();
+            assert_eq!(lines("deny all;").count() > 0, !rules.is_empty(), "nobody is denied");
+            rules
+        }
+        "haproxy" => {
+            let rules = lines("acl from_v").map(|rule| {
+                let (family, rest) = rule.split_once(" src ").expect("a rule");
+                let network: IpNet = network(rest);
+                assert_eq!(family, if matches!(network, IpNet::V4(_)) { "4" } else { "6" });
+                network
+            });
+            let rules: Vec<_> = rules.collect();
+            assert_eq!(lines("tcp-request connection reject unless ").count() > 0, !rules.is_empty());
+            rules
+        }
+        // It is never the one that looks.
+        "stunnel" => vec![],
+        other => panic!("nobody has said how to read {other}"),
+    }
 }
 
 fn any_ip() -> impl Strategy<Value = IpAddr> {
@@ -399,6 +464,16 @@ fn any_address() -> impl Strategy<Value = SocketAddr> {
     (any_ip(), 1..=u16::MAX).prop_map(|(ip, port)| SocketAddr::new(ip, port))
 }
 
+fn any_network() -> impl Strategy<Value = IpNet> {
+    let v4 = (any::<[u8; 4]>(), 0..=32_u8).prop_map(|(ip, prefix)| (IpAddr::from(ip), prefix));
+    let v6 = (any::<[u8; 16]>(), 0..=128_u8).prop_map(|(ip, prefix)| (IpAddr::from(ip), prefix));
+    prop_oneof![v4, v6].prop_map(|(ip, prefix)| IpNet::new(ip, prefix).expect("a prefix"))
+}
+
+fn any_sources() -> impl Strategy<Value = Sources> {
+    proptest::collection::vec(any_network(), 0..=64).prop_map(|networks| networks.into_iter().collect())
+}
+
 fn any_role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::Prod), Just(Role::Cons)]
 }
@@ -415,10 +490,11 @@ proptest! {
         role in any_role(),
         protection in any_protection(),
         routes in proptest::collection::vec((any_address(), any_address()), 1..=6),
+        sources in any_sources(),
     ) {
         let catalog = catalog();
         let folder = Folder { path: "/run/scistream/sessions/0123456789ab".into() };
-        let plan = plan(role, protection, &routes);
+        let plan = plan(role, protection, &routes).only_from(sources);
         for design in DESIGNS {
             for stage in stages(&catalog, design, &plan, &folder.path) {
                 let program = made_up_program(&stage.manifest);
@@ -437,12 +513,13 @@ proptest! {
         role in any_role(),
         protection in any_protection(),
         ends in proptest::collection::vec((local_ip(), any_address()), 1..=6),
+        sources in any_sources(),
     ) {
         let (catalog, programs) = (catalog(), Programs::default());
         let (ips, targets): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
-        for design in [("haproxy", "native"), ("nginx", "native")] {
+        for design in [("haproxy", "native"), ("nginx", "native"), ("stunnel", "native")] {
             let mut stand = Stand::new();
-            let plan = plan(role, protection, &stand.routes(&ips, &targets));
+            let plan = plan(role, protection, &stand.routes(&ips, &targets)).only_from(sources.clone());
             let folder = stand.folder();
             for stage in stages(&catalog, design, &plan, &folder.path) {
                 let program = installed(&programs, &stage.manifest);

@@ -23,6 +23,7 @@ mod operator;
 mod processes;
 mod reliability;
 mod sandbox;
+mod sources;
 mod strangers;
 mod streams;
 mod support;

@@ -50,6 +50,7 @@ fn journals_of_format_1_say_what_they_said() {
         created_ms: 1_795_241_757_452,
         expires_ms: Some(1_795_245_357_452),
         max_idle_ms: None,
+        sources: vec![],
     };
     let cons = Record {
         session: "7bfd46a345ce-cons".into(),

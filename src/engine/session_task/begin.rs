@@ -15,7 +15,7 @@ use super::super::{Reserved, Shared};
 use super::{BOOKS_PERIOD, Task};
 use crate::flows::{Books, Ledger};
 use crate::ports::PortLease;
-use crate::session::{Machine, SessionId};
+use crate::session::{Machine, SessionId, Sources};
 use crate::store::{SessionFolder, Sighting};
 use crate::supervisor::{DataPath, Reporter, Resumed};
 
@@ -27,18 +27,20 @@ pub(in crate::engine) struct SessionParts {
     pub(in crate::engine) answer: Answer<Reserved>,
     pub(in crate::engine) lifetime: Option<Duration>,
     pub(in crate::engine) max_idle: Option<Duration>,
+    pub(in crate::engine) sources: Sources,
     pub(in crate::engine) shared: Arc<Shared>,
 }
 
 /// A session's task, to be spawned once the session is in its place. It ends, and
 /// leaves nothing, when the session ends.
 pub(in crate::engine) fn open(parts: SessionParts) -> (SessionHandle, impl Future<Output = ()> + use<>) {
-    let SessionParts { session, leases, folder, answer, lifetime, max_idle, shared } = parts;
+    let SessionParts { session, leases, folder, answer, lifetime, max_idle, sources, shared } = parts;
     let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, Books::default(), shared);
     task.awaits_hello.store(true, Ordering::Release);
     task.waiting_reserve = Some(answer);
     task.term = Term::lasting(lifetime);
     task.limit_idleness(max_idle);
+    task.sources = sources;
     task.publish("reserved");
     (handle, task.run(inbox))
 }
@@ -59,12 +61,13 @@ pub(in crate::engine) fn resume(
     seen: Sighting,
 ) -> ResumedSession<impl Future<Output = ()> + use<>> {
     let Adoption { session, folder, machine, leases, announced_targets, was_changing, .. } = found;
-    let Adoption { created, expires, max_idle, books, .. } = found;
+    let Adoption { created, expires, max_idle, sources, books, .. } = found;
     let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
     task.announced_targets = announced_targets;
     task.created = created;
     task.term = expires.map_or_else(Term::default, |end| Term::rest(created, end, SystemTime::now()));
     task.limit_idleness(max_idle);
+    task.sources = sources;
     let (settle, settled) = oneshot::channel();
     if let Some(plan) = task.machine.live.clone() {
         task.settle = Some(settle);
@@ -106,6 +109,7 @@ impl Task {
             listeners: listeners.clone(),
             targets: vec![],
             protection: shared.settings.protection,
+            sources: Sources::default(),
             revision: machine.revision,
             created,
             expires: None,
@@ -140,6 +144,7 @@ impl Task {
             created,
             term: Term::default(),
             max_idle: None,
+            sources: Sources::default(),
             idle_check: Instant::now(),
             view,
         };

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::adoption::{self, Span};
+use super::adoption::{self, Grant};
 use super::feed::SessionView;
 use super::handle::{Announcement, Answer, Order, reply};
 use super::refusal::{Code, Refusal};
@@ -23,8 +23,8 @@ use super::{Announced, Reserved, Serving, Shared};
 use crate::flows::{BooksFile, Gauge};
 use crate::ports::PortLease;
 use crate::session::{
-    Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
-    TargetAddr,
+    Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, Sources,
+    State, TargetAddr,
 };
 use crate::store::{Record, SessionFolder};
 use crate::supervisor::{DataPath, Report, Reporter, ServeError};
@@ -61,6 +61,7 @@ struct Task {
     created: SystemTime,
     term: Term,
     max_idle: Option<Duration>,
+    sources: Sources,
     /// When the session may have been idle for so long.
     idle_check: Instant,
     view: watch::Sender<SessionView>,
@@ -77,6 +78,7 @@ impl Task {
             listeners: self.listeners.clone(),
             targets: live.iter().flat_map(|plan| plan.routes.iter().map(|route| route.target)).collect(),
             protection: live.map_or(self.shared.settings.protection, |plan| plan.protection),
+            sources: self.sources.clone(),
             revision: self.machine.revision,
             created: self.created,
             expires: self.term.expires(),
@@ -223,7 +225,8 @@ impl Task {
     async fn retarget(&mut self, targets: Vec<TargetAddr>, answer: Answer<Serving>) {
         let targets = if targets.is_empty() { &self.announced_targets } else { &targets };
         let protection = self.shared.settings.protection;
-        match Plan::new(self.session.role, protection, &self.listeners, targets) {
+        let plan = Plan::new(self.session.role, protection, &self.listeners, targets);
+        match plan.map(|plan| plan.only_from(self.sources.clone())) {
             // A second UPDATE is rejected by the machine, and must not displace the first one's answer.
             Some(plan) if self.waiting_update.is_none() => {
                 self.waiting_update = Some(answer);
@@ -314,8 +317,13 @@ impl Task {
 
     /// Writes down what is about to be done, before it is done.
     async fn write_journal(&mut self) -> std::io::Result<()> {
-        let span = Span { created: self.created, expires: self.term.expires(), max_idle: self.max_idle };
-        let record = adoption::record(self.session, &self.machine, &self.listeners, &self.announced_targets, span);
+        let grant = Grant {
+            created: self.created,
+            expires: self.term.expires(),
+            max_idle: self.max_idle,
+            sources: self.sources.clone(),
+        };
+        let record = adoption::record(self.session, &self.machine, &self.listeners, &self.announced_targets, grant);
         if let Some(record) = record
             && self.journal.as_ref() != Some(&record)
         {

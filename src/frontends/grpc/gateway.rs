@@ -42,6 +42,7 @@ impl GatewayService {
             revision: view.revision,
             created_ms: milliseconds(view.created),
             expires_ms: view.expires.map_or(0, milliseconds),
+            sources: view.sources.networks().iter().map(ToString::to_string).collect(),
             traffic: view.traffic.as_ref().map(traffic),
             processes: vec![],
         }

@@ -1,15 +1,18 @@
 //! The edge: from messages of strangers to commands that cannot be wrong.
 
+use std::fmt::Display;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
 use scistream_proto as wire;
 
 use crate::engine::{Announce, Refusal, Reserve, Retarget};
-use crate::session::{Endpoint, ReleaseReason, Role, Uid};
+use crate::session::{Endpoint, ReleaseReason, Role, Sources, Uid, parse_network};
 
 /// No application has more endpoints than this.
 const MOST_ENDPOINTS: usize = 256;
+/// Nor does any come from more networks.
+const MOST_SOURCES: usize = 64;
 
 pub(super) fn uid(text: &str) -> Result<Uid, Refusal> {
     Uid::parse(text).map_err(|e| Refusal::BadUid { why: e.to_string() })
@@ -27,7 +30,8 @@ pub(super) fn reserve(uid: Uid, message: &wire::Request, most: u16) -> Result<Re
         return Err(bad("rate", format!("it must not be negative, and is {}", message.rate)));
     }
     let (lifetime, idle) = (seconds(message.lifetime_seconds), seconds(message.idle_seconds));
-    Ok(Reserve { uid, role, connections, lifetime, idle })
+    let sources = sources(&message.sources)?;
+    Ok(Reserve { uid, role, connections, lifetime, idle, sources })
 }
 
 /// 0 is what a client sends that says nothing.
@@ -62,11 +66,24 @@ pub(super) fn role(text: &str) -> Result<Role, Refusal> {
 }
 
 fn endpoints(field: &'static str, texts: &[String]) -> Result<Vec<Endpoint>, Refusal> {
-    if texts.len() > MOST_ENDPOINTS {
-        return Err(bad(field, format!("there are {}, and at most {MOST_ENDPOINTS} may be", texts.len())));
+    each(field, texts, MOST_ENDPOINTS, str::parse::<Endpoint>)
+}
+
+fn sources(texts: &[String]) -> Result<Sources, Refusal> {
+    each("sources", texts, MOST_SOURCES, parse_network)
+}
+
+fn each<T, E: Display, C: FromIterator<T>>(
+    field: &'static str,
+    texts: &[String],
+    most: usize,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<C, Refusal> {
+    if texts.len() > most {
+        return Err(bad(field, format!("there are {}, and at most {most} may be", texts.len())));
     }
     let one =
-        |(index, text): (usize, &String)| text.parse().map_err(|e| bad(field, format!("number {}: {e}", index + 1)));
+        |(index, text): (usize, &String)| parse(text).map_err(|e| bad(field, format!("number {}: {e}", index + 1)));
     texts.iter().enumerate().map(one).collect()
 }
 

@@ -27,6 +27,7 @@ impl Raw {
             rate,
             lifetime_seconds: 0,
             idle_seconds: 0,
+            sources: vec![],
         };
         Ok(self.0.clone().req(message).await?.into_inner())
     }

@@ -1,5 +1,7 @@
 //! A TLS client that nobody set up for SciStream: `openssl s_client`.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::program::{Ended, Program};
 
 /// Every suite that OpenSSL has, those without encryption and without
@@ -20,8 +22,17 @@ pub struct Offer<'a> {
 
 /// Connects, sends `input`, and reads until the other side ends.
 pub async fn connect(address: &str, offer: Offer<'_>, input: &[u8]) -> Ended {
+    connect_from(None, address, offer, input).await
+}
+
+/// The same from an address of this host.
+pub async fn connect_from(source: Option<IpAddr>, address: &str, offer: Offer<'_>, input: &[u8]) -> Ended {
+    let source = source.map(|ip| SocketAddr::new(ip, 0).to_string());
     // Quiet: nothing is printed but what the peer sent, and the end of the input is not the end.
     let mut arguments = vec!["s_client", "-quiet", "-connect", address, offer.version];
+    if let Some(source) = &source {
+        arguments.extend(["-bind", source]);
+    }
     if offer.version != "-tls1_3" {
         arguments.extend(["-cipher", offer.suites]);
     }

@@ -1,7 +1,7 @@
 //! Both halves of a tunnel, set up as a user would.
 
 use scistream::client::{Ask, Half};
-use scistream::session::{Endpoint, Role, Uid};
+use scistream::session::{Endpoint, Role, Sources, Uid};
 
 use super::TestGateway;
 
@@ -36,7 +36,16 @@ impl Tunnel {
 }
 
 pub fn ask(uid: &Uid, role: Role, connections: u16, announced: Vec<Endpoint>) -> Ask {
-    Ask { uid: uid.clone(), role, connections, rate: 10_000, lifetime: None, idle: None, announced }
+    Ask {
+        uid: uid.clone(),
+        role,
+        connections,
+        rate: 10_000,
+        lifetime: None,
+        idle: None,
+        sources: Sources::default(),
+        announced,
+    }
 }
 
 pub async fn open_prod(uid: &Uid, gateway: &TestGateway, target: &Endpoint, connections: u16) -> Half {

@@ -1,0 +1,56 @@
+//! What an operator has chosen for all sessions of a gateway.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sandbox::Sandbox;
+use crate::backend::{Catalog, Chosen, Manifest, Program, ProgramError, Programs, locate};
+use crate::session::{Role, Sources};
+
+/// What all data paths of this gateway have in common.
+#[derive(Debug)]
+pub struct Site {
+    /// Where templates come from.
+    pub catalog: Catalog,
+    /// The proxy that operators chose.
+    pub backend: Arc<Manifest>,
+    /// The end of the tunnel for proxies that have no PSK.
+    pub terminator: Arc<Manifest>,
+    /// What keeps strangers from a program that cannot.
+    pub gate: Arc<Manifest>,
+    /// Connections that one process may hold open.
+    pub connections: u32,
+    /// Whether programs are boxed in.
+    pub sandbox: Sandbox,
+    /// How long open connections may go on at the end of a session.
+    pub drain_grace: Duration,
+    /// The programs as they were found last.
+    pub programs: Programs,
+}
+
+impl Site {
+    /// The backends that the operator chose.
+    #[must_use]
+    pub fn chosen(&self) -> Chosen<'_> {
+        Chosen { backend: &self.backend, terminator: &self.terminator, gate: &self.gate }
+    }
+
+    /// The programs that such a session needs, looked for anew: an operator may
+    /// install or upgrade while we run.
+    ///
+    /// # Errors
+    /// [`ProgramError`] for the first that is missing.
+    pub fn find_programs(&self, role: Role, sources: &Sources) -> Result<Vec<Program>, ProgramError> {
+        self.chosen().taking_part(role, sources).map(|manifest| self.programs.find(manifest)).collect()
+    }
+
+    /// The files of all backends' programs that are installed here.
+    #[must_use]
+    pub fn known_programs(&self) -> BTreeSet<PathBuf> {
+        // Whether one can tell its version just now has no say in whose processes run.
+        let found = self.catalog.all().filter_map(|manifest| locate(&manifest.program));
+        found.filter_map(|path| path.canonicalize().ok()).collect()
+    }
+}
