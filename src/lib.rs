@@ -30,6 +30,7 @@ pub mod engine;
 pub mod flows;
 pub mod frontends;
 pub mod http;
+pub mod login;
 pub mod memory;
 pub mod policy;
 pub mod ports;

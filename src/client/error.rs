@@ -59,6 +59,9 @@ impl ClientError {
         match self {
             // What tonic wraps around our own error says nothing.
             Self::Dial(e) => format!("failed to {}", within(e).map_or_else(|| causes(self), |ours| causes(ours))),
+            Self::Refused { status, gateway, .. } if status.code() == Code::Unauthenticated => {
+                format!("failed to {}; \"s2uc login --s2cs {gateway}\" gets a token", causes(self))
+            }
             other => format!("failed to {}", causes(other)),
         }
     }

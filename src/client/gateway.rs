@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use scistream_proto as wire;
+use tonic::metadata::errors::InvalidMetadataValue;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -17,7 +18,9 @@ use super::half::Ask;
 use crate::session::{Endpoint, Role, Uid};
 
 /// What clients send that have no token.
-const NO_TOKEN: &str = "INVALID_TOKEN";
+pub const NO_TOKEN: &str = "INVALID_TOKEN";
+/// How tokens are sent (RFC 6750 section 2.1).
+const BEARER: &str = "Bearer ";
 /// Longer than any gateway waits for a HELLO by default.
 const RENDEZVOUS_DEADLINE: Duration = Duration::from_secs(200);
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -56,11 +59,42 @@ impl Gateway {
     /// Sends this token instead of the word that says there is none.
     ///
     /// # Errors
-    /// The token when it cannot be sent: it holds characters that no header may.
-    pub fn with_token(mut self, token: &str) -> Result<Self, tonic::metadata::errors::InvalidMetadataValue> {
-        self.token = token.parse()?;
+    /// It cannot be sent: it holds characters that no header may.
+    pub fn with_token(self, token: &str) -> Result<Self, InvalidMetadataValue> {
+        self.with_credentials(&format!("{BEARER}{token}"))
+    }
+
+    /// The same for a gateway that runs the deployed release, which takes the token alone.
+    ///
+    /// # Errors
+    /// It cannot be sent: it holds characters that no header may.
+    pub fn with_bare_token(self, token: &str) -> Result<Self, InvalidMetadataValue> {
+        self.with_credentials(token)
+    }
+
+    fn with_credentials(mut self, credentials: &str) -> Result<Self, InvalidMetadataValue> {
+        self.token = credentials.parse()?;
         self.token.set_sensitive(true);
         Ok(self)
+    }
+
+    /// The token that is sent, or the word that says there is none.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        let credentials = self.token.to_str().unwrap_or(NO_TOKEN);
+        credentials.strip_prefix(BEARER).unwrap_or(credentials)
+    }
+
+    /// Whether the gateway runs the deployed release, by its not knowing a call of ours.
+    ///
+    /// # Errors
+    /// [`ClientError`], when that is not what it says.
+    pub async fn is_deployed_release(&self) -> Result<bool, ClientError> {
+        match self.capabilities().await {
+            Ok(_) => Ok(false),
+            Err(ClientError::Refused { status, .. }) if status.code() == Code::Unimplemented => Ok(true),
+            Err(e) => Err(e),
+        }
     }
 
     /// `HOST:PORT`, as it was given, or the path of the socket.

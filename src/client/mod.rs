@@ -8,5 +8,5 @@ mod half;
 
 pub use dial::{DialError, Security};
 pub use error::ClientError;
-pub use gateway::Gateway;
+pub use gateway::{Gateway, NO_TOKEN};
 pub use half::{Ask, Half, announce};
