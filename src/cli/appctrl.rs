@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::process::Command as Program;
 
 use super::gateway::{Channel, Failure, Interrupts, List, print_json, run_client, uid};
+use super::token::given;
 use crate::client::{Gateway, announce};
 use crate::session::{Endpoint, Host, Role, Uid};
 
@@ -82,7 +83,7 @@ struct Deployed {
     uid: String,
     /// The application's gateway
     s2cs: Endpoint,
-    /// The access token, or INVALID_TOKEN
+    /// The access token; INVALID_TOKEN: that of s2uc login, or none
     token: String,
     /// PROD or CONS
     #[arg(value_parser = role)]
@@ -171,12 +172,7 @@ async fn deployed(command: &Deployed, instance: &str, json: bool) -> Result<Exit
     if !json {
         say!("AppCtrl: SENDING HELLO");
     }
-    let gateway = command
-        .channel
-        .connect(&command.s2cs)
-        .await?
-        .with_token(&command.token)
-        .map_err(|_| Failure::usage("the token holds characters that cannot be sent"))?;
+    let gateway = given(command.channel.connect(&command.s2cs).await?, &command.token).await?;
     let listeners = announce(&gateway, &uid, command.role, &endpoints).await?;
     if json {
         print_json(&json!({ "role": command.role, "s2cs": command.s2cs.to_string(), "listeners": listeners }));
@@ -212,6 +208,8 @@ async fn supervise(program: &[String], endpoints: &[String]) -> Result<u8, Failu
     let mut child = Program::new(name)
         .args(arguments)
         .env("SCISTREAM_LISTENERS", endpoints.join(","))
+        // It is ours, not the application's.
+        .env_remove("SCISTREAM_TOKEN")
         .stdin(Stdio::inherit())
         .spawn()
         .map_err(|e| Failure::local(format!("failed to run {name}: {e}")))?;

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::token::TokenChoice;
+use crate::causes::causes;
 use crate::client::{ClientError, Gateway, Security};
+use crate::login::LoginError;
 use crate::session::{Endpoint, NetworkError, Uid, parse_network};
 
 /// The certificate that is looked for when none is named.
@@ -28,18 +31,17 @@ pub(crate) struct Channel {
     /// TLS; False for a gateway on this host that runs without it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = crate::config::boolean, action = clap::ArgAction::Set)]
     ssl: bool,
-    /// The scope of the token (taken for the deployed release's sake; there are no tokens yet)
-    #[arg(long, value_name = "ID", hide = true)]
-    scope: Option<String>,
+    #[command(flatten)]
+    pub(crate) token: TokenChoice,
 }
 
 impl Channel {
-    pub(crate) fn security(&self) -> Security {
+    fn security(&self) -> Security {
         self.security_with(None)
     }
 
     /// As said, but for a gateway that has a certificate of its own.
-    pub(crate) fn security_with(&self, cert: Option<&Path>) -> Security {
+    fn security_with(&self, cert: Option<&Path>) -> Security {
         let default = || Some(PathBuf::from(DEFAULT_CERT)).filter(|path| path.is_file());
         match self.ssl {
             true => Security::Tls(cert.map(Path::to_owned).or(self.server_cert.clone()).or_else(default)),
@@ -47,7 +49,20 @@ impl Channel {
         }
     }
 
+    /// Connects, to send the token that is there for this gateway.
     pub(crate) async fn connect(&self, address: &Endpoint) -> Result<Gateway, Failure> {
+        self.connect_trusting(address, None).await
+    }
+
+    /// The same, to a gateway that has a certificate of its own.
+    pub(crate) async fn connect_trusting(&self, address: &Endpoint, cert: Option<&Path>) -> Result<Gateway, Failure> {
+        let security = self.security_with(cert);
+        let gateway = Gateway::connect(address, &security).await?;
+        self.token.attached(gateway, address, &security).await
+    }
+
+    /// Connects without any token, to ask what everybody may know.
+    pub(crate) async fn connect_as_nobody(&self, address: &Endpoint) -> Result<Gateway, Failure> {
         Ok(Gateway::connect(address, &self.security()).await?)
     }
 }
@@ -66,6 +81,12 @@ pub(crate) enum Failure {
 impl From<ClientError> for Failure {
     fn from(e: ClientError) -> Self {
         Self::Client(e)
+    }
+}
+
+impl From<LoginError> for Failure {
+    fn from(e: LoginError) -> Self {
+        Self::Local { code: "LOGIN", message: format!("failed to {}", causes(&e)) }
     }
 }
 

@@ -10,13 +10,17 @@ macro_rules! say {
 }
 
 pub mod appctrl;
+mod browser;
 mod drain;
 mod gateway;
+mod login;
+mod logins;
 mod mint;
 mod processes;
 pub mod s2cs;
 pub mod s2uc;
 mod sessions;
+mod token;
 mod top;
 mod tunnel;
 

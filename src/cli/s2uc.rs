@@ -9,11 +9,13 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::gateway::{Channel, Failure, Interrupts, List, network, print_json, run_client, uid};
+use super::login::{self, Login};
+use super::logins::{self, CheckAuth, Logout};
 use super::mint::Mint;
 use super::sessions::{self, At, Drain, Renew, Show, Watch};
 use super::top::{self, Top};
 use super::tunnel::{self, Tunnel};
-use crate::client::{Ask, Gateway, Half};
+use crate::client::{Ask, Gateway, Half, NO_TOKEN};
 use crate::session::{Endpoint, Host, Role, Uid};
 
 #[derive(Parser)]
@@ -26,7 +28,9 @@ use crate::session::{Endpoint, Host, Role, Uid};
         Or one end at a time; the first prints the UID and the listeners that the second needs:\n  \
         s2uc inbound-request --remote_ip daq --receiver_ports 5300 --s2cs gw1:5000 --num_conn 1\n  \
         s2uc outbound-request --s2cs gw2:5000 --num_conn 1 UID gw1:5100\n  \
-        s2uc release UID --s2cs gw1:5000"
+        s2uc release UID --s2cs gw1:5000\n\n\
+        Gateways that want to know who you are:\n  \
+        s2uc login --s2cs gw1:5000"
 )]
 struct Cli {
     /// Print the outcome as one JSON object
@@ -62,6 +66,12 @@ enum Command {
     Status(At),
     /// Have the gateway on this host take no new sessions, and end the present ones
     Drain(Drain),
+    /// Get a token for a gateway, and keep it
+    Login(Login),
+    /// Revoke and forget tokens
+    Logout(Logout),
+    /// Tell who has logged in, where and until when; exit status 1 when nobody has
+    CheckAuth(CheckAuth),
 }
 
 #[derive(Args)]
@@ -87,6 +97,9 @@ struct Common {
     /// Where the application is
     #[arg(long, default_value = "localhost", value_name = "HOST")]
     remote_ip: Host,
+    /// Print the access token in the line for scripts, for those that pass it to appctrl
+    #[arg(long)]
+    print_token: bool,
     /// The application's ports
     #[arg(long, default_value = "5074,5075,5076,37000,47000", value_name = "PORT,PORT…")]
     receiver_ports: List<NonZeroU16>,
@@ -159,14 +172,18 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Renew(command) => sessions::renew(command, json).await,
         Command::Status(command) => sessions::status(command, json).await,
         Command::Drain(command) => sessions::drain(command, json).await,
+        Command::Login(command) => login::login(command, json).await,
+        Command::Logout(command) => logins::logout(command, json).await,
+        Command::CheckAuth(command) => logins::check_auth(command, json).await,
     }
 }
 
 /// The two lines that scripts read with awk. Spaces in the second are as deployed.
-fn announce_uid(uid: &Uid, s2cs: &Endpoint, role: Role, json: bool) {
+fn announce_uid(uid: &Uid, gateway: &Gateway, role: Role, common: &Common, json: bool) {
     if !json {
+        let token = if common.print_token { gateway.token() } else { NO_TOKEN };
         say!("uid; s2cs; access_token; role");
-        say!("{} {s2cs} INVALID_TOKEN {role}", uid.wire());
+        say!("{} {} {token} {role}", uid.wire(), gateway.name());
     }
 }
 
@@ -198,8 +215,8 @@ async fn undo(gateway: &Gateway, uid: &Uid) {
 async fn inbound(command: Begin, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
     let uid = command.mint.uid()?;
-    announce_uid(&uid, &command.s2cs, Role::Prod, json);
     let gateway = common.channel.connect(&command.s2cs).await?;
+    announce_uid(&uid, &gateway, Role::Prod, common, json);
     let ask = ask(uid.clone(), Role::Prod, common);
     let open = async { Ok(ask.open(&gateway, None).await?) };
     let half = Interrupts::listen()?.guard(open, async || undo(&gateway, &uid).await).await?;
@@ -210,8 +227,8 @@ async fn inbound(command: Begin, json: bool) -> Result<ExitCode, Failure> {
 async fn outbound(command: Outbound, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
     let uid = uid(&command.uid)?;
-    announce_uid(&uid, &command.s2cs, Role::Cons, json);
     let gateway = common.channel.connect(&command.s2cs).await?;
+    announce_uid(&uid, &gateway, Role::Cons, common, json);
     let ask = ask(uid.clone(), Role::Cons, common);
     let targets: Vec<_> = command.targets.0.iter().map(ToString::to_string).collect();
     let open = async { Ok(ask.open(&gateway, Some(targets)).await?) };
@@ -236,8 +253,8 @@ fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
 async fn prod_req(command: Begin, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
     let uid = command.mint.uid()?;
-    announce_uid(&uid, &command.s2cs, Role::Prod, json);
     let gateway = common.channel.connect(&command.s2cs).await?;
+    announce_uid(&uid, &gateway, Role::Prod, common, json);
     if !json {
         say!("waiting for hello message");
     }

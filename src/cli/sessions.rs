@@ -283,7 +283,7 @@ fn left(expires_ms: u64) -> String {
 }
 
 /// Short, with the unit that says most.
-fn duration(length: Duration) -> String {
+pub(super) fn duration(length: Duration) -> String {
     match length.as_secs() {
         seconds @ 0..120 => format!("{seconds}s"),
         seconds @ 120..7200 => format!("{}m", seconds / 60),

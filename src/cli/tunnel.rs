@@ -73,8 +73,8 @@ struct Ends {
 pub(super) async fn run(command: Tunnel, json: bool) -> Result<ExitCode, Failure> {
     let uid = command.mint.uid()?;
     let ends = Ends {
-        prod: Gateway::connect(&command.prod, &command.channel.security_with(command.prod_cert.as_deref())).await?,
-        cons: Gateway::connect(&command.cons, &command.channel.security_with(command.cons_cert.as_deref())).await?,
+        prod: command.channel.connect_trusting(&command.prod, command.prod_cert.as_deref()).await?,
+        cons: command.channel.connect_trusting(&command.cons, command.cons_cert.as_deref()).await?,
     };
     let mut interrupts = Interrupts::listen()?;
     let open = open(&command, &uid, &ends);

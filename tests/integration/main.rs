@@ -19,6 +19,7 @@ mod failpoints;
 mod flows;
 mod gateway_service;
 mod golden;
+mod login;
 mod operator;
 mod processes;
 mod reliability;

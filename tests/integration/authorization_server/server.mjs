@@ -93,6 +93,7 @@ await new Promise((ready) => server.listen(Number(wanted), '127.0.0.1', ready));
 const { port } = server.address();
 const issuer = `http://127.0.0.1:${port}`;
 
+let deviceSeconds = 600;
 const lifetime = (_, token) => token.resourceServer?.accessTokenTTL ?? 3600;
 
 // No answer is forced by the tests: only who may ask, for what, and for how long it holds.
@@ -149,7 +150,7 @@ const configuration = {
   interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
   scopes: ['openid', 'offline_access', ...SCOPES.split(' ')],
   ttl: {
-    AccessToken: lifetime, ClientCredentials: lifetime, AuthorizationCode: 60, DeviceCode: 600,
+    AccessToken: lifetime, ClientCredentials: lifetime, AuthorizationCode: 60, DeviceCode: () => deviceSeconds,
     Grant: 86400, IdToken: 3600, Interaction: 600, RefreshToken: 86400, Session: 3600,
   },
 };
@@ -210,6 +211,11 @@ const ours = {
   // Every answer from now on takes so many milliseconds longer.
   slow({ milliseconds }) {
     slowness = milliseconds;
+    return {};
+  },
+  // How long a device's code holds that is given from now on.
+  devices({ seconds }) {
+    deviceSeconds = seconds;
     return {};
   },
   // Signs any claims under any header, as this server.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use scistream_proto::gateway::Login;
 use serde_json::{Value, json};
 
 use super::browser::{Browser, Person};
@@ -75,6 +76,19 @@ impl AuthorizationServer {
         format!("{}/{path}", self.issuer())
     }
 
+    /// What a gateway says that takes this server's tokens for [`resource`] with this query.
+    pub fn offer(&self, query: &str) -> Login {
+        Login {
+            provider: "site".into(),
+            kind: "oidc".into(),
+            issuer: self.issuer(),
+            client_id: S2UC_CLIENT.into(),
+            scopes: ["openid", "offline_access", "scistream"].map(str::to_owned).into(),
+            resource: resource(query),
+            ..Login::default()
+        }
+    }
+
     /// A person's access token, by the real flow: authorization code with a login and consent.
     pub async fn token_for(&self, person: &str, scope: &str, resource: &str) -> String {
         let verifier = "a verifier that is as long as RFC 7636 asks".replace(' ', "-");
@@ -133,6 +147,11 @@ impl AuthorizationServer {
     /// From now on every answer takes so much longer.
     pub async fn slow_down(&self, by: Duration) {
         self.tell("slow", &json!({ "milliseconds": u64::try_from(by.as_millis()).expect("short") })).await;
+    }
+
+    /// From now on a device's code holds for so many seconds.
+    pub async fn device_codes_hold_for(&self, seconds: u64) {
+        self.tell("devices", &json!({ "seconds": seconds })).await;
     }
 
     /// Signs any claims under any header (`alg` RS256 unless it says ES256; `kid` is filled in).

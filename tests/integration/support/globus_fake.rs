@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use scistream_proto::gateway::Login;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -116,6 +117,24 @@ impl GlobusFake {
     /// How long access tokens hold that are issued from now on.
     pub fn lifetime(&self, lifetime: Duration) {
         locked(&self.books).lifetime = lifetime;
+    }
+
+    /// What a gateway says that takes its tokens.
+    pub fn offer(&self) -> Login {
+        Login {
+            provider: "globus".into(),
+            kind: "globus".into(),
+            issuer: self.base(),
+            client_id: NATIVE_CLIENT.into(),
+            scopes: vec!["openid".into(), scope_of(RESOURCE_SERVER)],
+            ..Login::default()
+        }
+    }
+
+    /// How many tokens, access and refresh, it has issued and not forgotten.
+    pub fn tokens(&self) -> (usize, usize) {
+        let books = locked(&self.books);
+        (books.access.len(), books.refresh.len())
     }
 
     pub fn spell(&self, spelling: Spelling) {

@@ -19,8 +19,10 @@ pub mod recorder;
 pub mod service;
 pub mod session;
 pub mod talk;
+pub mod telling_gateway;
 pub mod tls_client;
 pub mod tunnel;
+pub mod user;
 pub mod wait;
 
 pub use app::{App, exchange};
