@@ -65,11 +65,12 @@ const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// Runs the control server until SIGTERM or SIGINT, then releases every session,
 /// or leaves them to the next run.
 ///
-/// `ready` is told the address once calls are taken.
+/// `programs` are those that were found already; `ready` is told the address once
+/// calls are taken.
 ///
 /// # Errors
 /// [`DaemonError`]
-pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended, DaemonError> {
+pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAddr)) -> Result<Ended, DaemonError> {
     if let Err(e) = memory::keep_private().and_then(|()| memory::leave_no_core()) {
         tracing::warn!("cannot keep the keys in memory out of others' sight: {e}");
     }
@@ -92,7 +93,7 @@ pub async fn run(config: Config, ready: impl FnOnce(SocketAddr)) -> Result<Ended
         connections: config.connections_per_process,
         sandbox: config.sandbox,
         drain_grace: config.drain_grace,
-        programs: Programs::default(),
+        programs,
     };
     let engine = Engine::new(config.engine, site, state, Ports::new(config.port_range));
     // After the engine, which holds the folder's lock: what is made last goes first.

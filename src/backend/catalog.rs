@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Manifest;
 use super::manifest::ManifestError;
+use super::render::Template;
 
 /// A backend as it comes with the program: manifest and template.
 struct BuiltIn {
@@ -37,7 +38,7 @@ const SOURCES: &str = ".sources";
 /// All backends, by name, each with its template.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    backends: BTreeMap<String, (Arc<Manifest>, Arc<str>)>,
+    backends: BTreeMap<String, (Arc<Manifest>, Arc<Template>)>,
 }
 
 /// A backend that cannot be loaded.
@@ -119,14 +120,13 @@ impl Catalog {
                 name: manifest.template.clone(),
                 why: "there is no such file".into(),
             })?;
-            super::render::parse(text)
-                .map_err(|why| CatalogError::Template { name: manifest.template.clone(), why })?;
-            let template: Arc<str> = text.as_str().into();
+            let template =
+                Template::parse(text).map_err(|why| CatalogError::Template { name: manifest.template.clone(), why })?;
             if manifest.abilities.source_filter && !text.contains(SOURCES) {
                 let why = "the manifest says source_filter, and the template does not use l.sources";
                 return Err(CatalogError::Template { name: manifest.template, why: why.into() });
             }
-            backends.insert(manifest.name.clone(), (Arc::new(manifest), template));
+            backends.insert(manifest.name.clone(), (Arc::new(manifest), Arc::new(template)));
         }
         Ok(Self { backends })
     }
@@ -145,7 +145,7 @@ impl Catalog {
 
     /// The template of a backend of this catalog.
     #[must_use]
-    pub fn template(&self, manifest: &Manifest) -> Option<Arc<str>> {
+    pub fn template(&self, manifest: &Manifest) -> Option<Arc<Template>> {
         self.backends.get(&manifest.name).map(|(_, template)| Arc::clone(template))
     }
 
@@ -208,7 +208,10 @@ mod tests {
         fs::write(&template, text).expect("template");
         let catalog = Catalog::load(Some(site.path())).expect("loads");
         let mine = catalog.get("mine").expect("added");
-        assert_eq!(catalog.template(&mine).as_deref(), Some(text));
+        let mut context = tera::Context::new();
+        context.insert("listeners", &[std::collections::BTreeMap::from([("sources", "10.0.0.0/8")])]);
+        let text = catalog.template(&mine).expect("it has one").fill_in(&context).expect("it renders");
+        assert_eq!(text, "# 10.0.0.0/8");
     }
 
     #[test]

@@ -66,6 +66,25 @@ impl Folder {
 /// The identity that goes with the key, the same everywhere since the first release.
 pub const PSK_IDENTITY: &str = "client1";
 
+/// A template, parsed: each session is rendered from it again and again.
+#[derive(Debug)]
+pub struct Template(Tera);
+
+const NAME: &str = "config";
+
+impl Template {
+    /// Parses a template; the error is text because the engine's own borrows it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let mut tera = Tera::new();
+        tera.add_raw_template(NAME, text).map_err(|e| causes(&e))?;
+        Ok(Self(tera))
+    }
+
+    pub(super) fn fill_in(&self, context: &Context) -> Result<String, tera::Error> {
+        self.0.render(NAME, context)
+    }
+}
+
 /// A template that could not be filled in. Its author's fault, not a caller's.
 #[derive(Debug, thiserror::Error)]
 #[error("fill in the template of {backend}: {why}")]
@@ -131,7 +150,7 @@ pub const FIRST_INHERITED_FD: usize = 3;
 /// # Errors
 /// [`RenderError`] when the template asks for what there is not.
 pub fn render(
-    template: &str,
+    template: &Template,
     stage: &Stage,
     program: &Program,
     folder: &Folder,
@@ -179,7 +198,7 @@ pub fn render(
     };
     let fault = |e: tera::Error| RenderError { backend: stage.name(), why: causes(&e) };
     let context = Context::from_serialize(&view).map_err(fault)?;
-    parse(template).map_err(|why| RenderError { backend: stage.name(), why })?.render(NAME, &context).map_err(fault)
+    template.fill_in(&context).map_err(fault)
 }
 
 fn networks(hop: &Hop, wanted: impl Fn(&IpNet) -> bool) -> Vec<String> {
@@ -200,15 +219,6 @@ pub struct Circumstances {
     pub connections: u32,
     /// Whether the program will run as root.
     pub root: bool,
-}
-
-const NAME: &str = "config";
-
-/// Parses a template; the error is text because the engine's own borrows it.
-pub(super) fn parse(template: &str) -> Result<Tera, String> {
-    let mut tera = Tera::new();
-    tera.add_raw_template(NAME, template).map_err(|e| causes(&e))?;
-    Ok(tera)
 }
 
 fn header_word(header: ProxyHeader) -> &'static str {

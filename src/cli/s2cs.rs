@@ -161,7 +161,8 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
     for note in &config.notes {
         say!("s2cs: {note}");
     }
-    for missing in missing_programs(&config) {
+    let programs = Programs::default();
+    for missing in missing_programs(&config, &programs) {
         say!("s2cs: warning: {missing}");
     }
     let about = format!(
@@ -183,7 +184,7 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
             return exit(Err(format!("failed to make threads: {e}; have its limit raised (ulimit -u, TasksMax=)")));
         }
     };
-    match runtime.block_on(daemon::run(config, ready)) {
+    match runtime.block_on(daemon::run(config, programs, ready)) {
         Ok(Ended::Released) => ExitCode::SUCCESS,
         // Nothing is dropped: everything that must last is on disk already.
         Ok(Ended::Left) => std::process::exit(0),
@@ -191,8 +192,7 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
     }
 }
 
-fn missing_programs(config: &Config) -> Vec<String> {
-    let programs = Programs::default();
+fn missing_programs(config: &Config, programs: &Programs) -> Vec<String> {
     let chosen = Chosen { backend: &config.backend, terminator: &config.terminator, gate: &config.gate };
     let needed = |role| chosen.taking_part(role, config.engine.sources.bound(role));
     let missing: BTreeSet<_> = [Role::Prod, Role::Cons]
@@ -210,7 +210,7 @@ fn check(settings: Settings, json: bool) -> ExitCode {
             notes.append(&mut config.notes);
             let certificate = config.tls.as_ref().and_then(|files| tls::acceptor(files).err());
             let certificate = certificate.map(|e| format!("failed to {}", causes(&e)));
-            certificate.into_iter().chain(missing_programs(&config)).collect()
+            certificate.into_iter().chain(missing_programs(&config, &Programs::default())).collect()
         }
         Err(Faults(faults)) => faults,
     };

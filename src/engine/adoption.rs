@@ -18,6 +18,8 @@ pub(super) struct Adoption {
     pub(super) session: SessionId,
     pub(super) folder: SessionFolder,
     pub(super) machine: Machine,
+    /// What the journal says.
+    pub(super) journal: Record,
     pub(super) leases: Vec<PortLease>,
     pub(super) announced_targets: Vec<TargetAddr>,
     /// It was being moved to another plan.
@@ -45,7 +47,7 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared, seen: &Sighting
             let (created, expires) = (at(record.created_ms), record.expires_ms.map(at));
             let max_idle = record.max_idle_ms.map(Duration::from_millis);
             let sources: Sources = record.sources.iter().copied().collect();
-            let machine = machine(session.role, record);
+            let machine = machine(session.role, record.clone());
             let books = BooksFile::read(&folder.places().path).unwrap_or_else(|e| {
                 tracing::error!(%session, "what went through it is lost: its books cannot be used: {e}");
                 Books::default()
@@ -54,6 +56,7 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared, seen: &Sighting
                 session,
                 folder,
                 machine,
+                journal: record,
                 leases,
                 announced_targets,
                 was_changing,

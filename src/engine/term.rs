@@ -22,10 +22,12 @@ pub(super) const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 impl Term {
     /// From now on.
     pub(super) fn lasting(lifetime: Option<Duration>) -> Self {
-        let Some(lifetime) = lifetime.map(|lifetime| lifetime.min(FAR)) else {
-            return Self::default();
-        };
-        let end = (Instant::now() + lifetime, SystemTime::now() + lifetime);
+        lifetime.map_or_else(Self::default, |lifetime| Self::from(SystemTime::now(), lifetime))
+    }
+
+    fn from(now: SystemTime, lifetime: Duration) -> Self {
+        let lifetime = lifetime.min(FAR);
+        let end = (Instant::now() + lifetime, now + lifetime);
         Self { end: Some(end), warning: Some(WARNING.min(lifetime / 10)) }
     }
 
@@ -33,7 +35,7 @@ impl Term {
     /// wall can tell; one that was set back makes it no longer than the whole.
     pub(super) fn rest(created: SystemTime, end: SystemTime, now: SystemTime) -> Self {
         let until = |from| end.duration_since(from).unwrap_or_default();
-        Self::lasting(Some(until(now).min(until(created))))
+        Self::from(now, until(now).min(until(created)))
     }
 
     pub(super) fn expires(self) -> Option<SystemTime> {

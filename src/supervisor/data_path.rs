@@ -329,7 +329,7 @@ impl Task {
         let mut drafts = Vec::with_capacity(stages.len());
         for stage in stages {
             let program = self.site.programs.find(&stage.manifest)?;
-            let template = self.site.catalog.template(&stage.manifest).unwrap_or_default();
+            let template = self.site.catalog.template(&stage.manifest).expect("every manifest came with its template");
             let text = render(&template, &stage, &program, &self.place.folder, self.session, circumstances)?;
             let in_force = self.units.iter().find(|unit| unit.stage.name() == stage.name());
             if in_force.is_none_or(|unit| unit.text != text) {

@@ -60,11 +60,12 @@ pub(in crate::engine) fn resume(
     shared: Arc<Shared>,
     seen: Sighting,
 ) -> ResumedSession<impl Future<Output = ()> + use<>> {
-    let Adoption { session, folder, machine, leases, announced_targets, was_changing, .. } = found;
+    let Adoption { session, folder, machine, journal, leases, announced_targets, was_changing, .. } = found;
     let Adoption { created, expires, max_idle, sources, books, .. } = found;
     let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
     task.announced_targets = announced_targets;
     task.created = created;
+    task.journal = Some(journal);
     task.term = expires.map_or_else(Term::default, |end| Term::rest(created, end, SystemTime::now()));
     task.limit_idleness(max_idle);
     task.sources = sources;
