@@ -159,7 +159,7 @@ impl Flow {
     fn poll_fill(&mut self, context: &mut Context<'_>, from: &mut Wire) -> Poll<io::Result<usize>> {
         if self.buffer.is_empty() {
             ready!(from.poll_readable(context))?;
-            self.buffer.resize(BUFFER, 0);
+            self.buffer = vec![0; BUFFER];
         }
         let read = ready!(from.poll_read(context, &mut self.buffer[self.read..]))?;
         self.read += read;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use openssl::sha::Sha256;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -157,16 +157,18 @@ pub async fn exchange(address: &str, first: First) {
 }
 
 /// A connection on which whatever is sent comes back.
-pub struct Echo(TcpStream);
+pub struct Echo<S = TcpStream>(S);
 
 impl Echo {
     pub async fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.expect("the listener accepts");
         Self::over(stream).await.expect("write")
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Echo<S> {
     /// Over a connection that stands already.
-    pub async fn over(mut stream: TcpStream) -> std::io::Result<Self> {
+    pub async fn over(mut stream: S) -> std::io::Result<Self> {
         stream.write_u8(ECHO).await?;
         Ok(Self(stream))
     }
