@@ -1,5 +1,6 @@
-//! Each kind of proxy is killed: noticed, told, and brought back on its port,
-//! while the next session on the same gateway notices nothing.
+//! Each kind of proxy is killed, at either end of a tunnel: noticed, told, and
+//! brought back on its port, while the next session on the same gateway notices
+//! nothing.
 
 use std::time::{Duration, Instant};
 
@@ -15,45 +16,44 @@ const NOTICED: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const START: Duration = Duration::from_secs(3);
 
-async fn each_leader_is_killed(backend: &str) {
+async fn each_leader_is_killed(backend: &str, terminator: &str) {
     let app = App::start().await;
-    let gateway = TestGateway::start(&["--backend", backend]).await;
+    let gateway = TestGateway::start(&["--backend", backend, "--terminator", terminator]).await;
     let victim = Tunnel::open(&gateway, &gateway, &app.endpoint(), 1).await;
     let neighbour = Tunnel::open(&gateway, &gateway, &app.endpoint(), 1).await;
     let talk = Talk::start(&neighbour.cons.listeners[0]).await;
     let client = gateway.client().await;
-    let id = session::id(&victim.uid, Role::Prod);
-    let mut events = client.watch(0, &id).await.expect("watched");
-
-    let proxies = || leaders_and_workers(&gateway, &victim.uid, Role::Prod);
-    let names: Vec<_> = proxies().0.into_iter().map(|leader| leader.name).collect();
-    let mut pause = FIRST_PAUSE;
-    // A worker of HAProxy's takes its master with it; nginx replaces one by itself.
-    let workers = if backend == "haproxy" { vec!["worker of haproxy".to_owned()] } else { vec![] };
-    for name in names.iter().chain(&workers) {
-        let (leaders, workers) = proxies();
-        let mut candidates = if name.starts_with("worker") { workers } else { leaders }.into_iter();
-        let proxy = candidates.find(|proxy| name.ends_with(&proxy.name)).expect("it runs");
-        let killed = Instant::now();
-        proxy.kill();
-        session::event(&client, &mut events, |event| event.what == "degraded").await;
-        let noticed = killed.elapsed();
-        session::event(&client, &mut events, |event| event.what == "healthy again").await;
-        let back = killed.elapsed();
-        exchange(&victim.cons.listeners[0], First::Consumer).await;
-        println!(
-            "{backend}: {name} killed: noticed after {} ms, back after {} ms",
-            noticed.as_millis(),
-            back.as_millis()
-        );
-        assert!(noticed < NOTICED, "{backend}: {name}: noticed after {noticed:?}");
-        assert!(back < noticed + pause + START, "{backend}: {name}: back after {back:?}");
-        pause *= 2;
+    for (role, half) in [(Role::Prod, &victim.prod), (Role::Cons, &victim.cons)] {
+        let id = session::id(&victim.uid, role);
+        let mut events = client.watch(0, &id).await.expect("watched");
+        let proxies = || leaders_and_workers(&gateway, &victim.uid, role);
+        let names: Vec<_> = proxies().0.into_iter().map(|leader| leader.name).collect();
+        assert_eq!(names.len(), if ["haproxy", "nginx"].contains(&backend) { 2 } else { 1 }, "{names:?}");
+        let mut pause = FIRST_PAUSE;
+        // A worker of HAProxy's takes its master with it; nginx replaces one by itself.
+        let workers = if backend == "haproxy" { vec!["worker of haproxy".to_owned()] } else { vec![] };
+        for name in names.iter().chain(&workers) {
+            let what = format!("{backend} with {terminator}, {role}: {name}");
+            let (leaders, workers) = proxies();
+            let mut candidates = if name.starts_with("worker") { workers } else { leaders }.into_iter();
+            let proxy = candidates.find(|proxy| name.ends_with(&proxy.name)).expect("it runs");
+            let killed = Instant::now();
+            proxy.kill();
+            session::event(&client, &mut events, |event| event.what == "degraded").await;
+            let noticed = killed.elapsed();
+            session::event(&client, &mut events, |event| event.what == "healthy again").await;
+            let back = killed.elapsed();
+            exchange(&victim.cons.listeners[0], First::Consumer).await;
+            println!("{what} killed: noticed after {} ms, back after {} ms", noticed.as_millis(), back.as_millis());
+            assert!(noticed < NOTICED, "{what}: noticed after {noticed:?}");
+            assert!(back < noticed + pause + START, "{what}: back after {back:?}");
+            pause *= 2;
+        }
+        let seen = client.get(&id).await.expect("still there");
+        assert_eq!(seen.listeners, half.listeners, "{backend}: not on the same port");
     }
-    let half = client.get(&id).await.expect("still there");
-    assert_eq!(half.listeners, victim.prod.listeners, "{backend}: not on the same port");
     let bytes = talk.end().await;
-    println!("{backend}: 0 of {bytes} bytes of the next session lost or wrong");
+    println!("{backend} with {terminator}: 0 of {bytes} bytes of the next session lost or wrong");
     victim.release(&gateway, &gateway).await;
     neighbour.release(&gateway, &gateway).await;
     gateway.assert_nothing_left();
@@ -62,7 +62,14 @@ async fn each_leader_is_killed(backend: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_is_killed_is_back_on_its_port_and_others_notice_nothing() {
     for backend in BACKENDS {
-        each_leader_is_killed(backend).await;
+        each_leader_is_killed(backend, "native").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_is_one_that_has_stunnel_as_its_terminator() {
+    for backend in ["haproxy", "nginx"] {
+        each_leader_is_killed(backend, "stunnel").await;
     }
 }
 
