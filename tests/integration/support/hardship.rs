@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -139,13 +138,18 @@ pub fn nobody_else() -> Uid {
 }
 
 fn threads_of(user: Uid) -> u64 {
-    let processes = fs::read_dir("/proc").expect("/proc").flatten().filter(|entry| {
-        entry.file_name().as_encoded_bytes()[0].is_ascii_digit()
-            && entry.metadata().is_ok_and(|about| about.uid() == user.as_raw())
-    });
+    let user = user.to_string();
+    // The folder itself is root's where a process keeps its memory private.
+    let is_its = |status: &str| {
+        let words = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        words.is_some_and(|words| words.split_whitespace().next() == Some(user.as_str()))
+    };
     // One that ends meanwhile has none.
-    let threads = processes.map(|entry| fs::read_dir(entry.path().join("task")).map_or(0, |tasks| tasks.count()));
-    u64::try_from(threads.sum::<usize>()).expect("not so many")
+    let threads = fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| {
+        let status = fs::read_to_string(entry.path().join("status")).ok().filter(|status| is_its(status))?;
+        status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse::<u64>().ok()
+    });
+    threads.sum()
 }
 
 /// A process that stands still.
