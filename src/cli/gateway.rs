@@ -23,7 +23,7 @@ const DEFAULT_CERT: &str = "server.crt";
 
 /// How the control channel is protected.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Channel {
+pub(crate) struct Protection {
     /// The gateway's certificate, or that of its authority [default: server.crt if it is here,
     /// else what the system trusts]
     #[arg(long, value_name = "FILE")]
@@ -31,17 +31,11 @@ pub(crate) struct Channel {
     /// TLS; False for a gateway on this host that runs without it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = crate::config::boolean, action = clap::ArgAction::Set)]
     ssl: bool,
-    #[command(flatten)]
-    pub(crate) token: TokenChoice,
 }
 
-impl Channel {
-    fn security(&self) -> Security {
-        self.security_with(None)
-    }
-
+impl Protection {
     /// As said, but for a gateway that has a certificate of its own.
-    fn security_with(&self, cert: Option<&Path>) -> Security {
+    fn security(&self, cert: Option<&Path>) -> Security {
         let default = || Some(PathBuf::from(DEFAULT_CERT)).filter(|path| path.is_file());
         match self.ssl {
             true => Security::Tls(cert.map(Path::to_owned).or(self.server_cert.clone()).or_else(default)),
@@ -49,6 +43,22 @@ impl Channel {
         }
     }
 
+    /// Connects without any token, to ask what everybody may know.
+    pub(crate) async fn connect_as_nobody(&self, address: &Endpoint) -> Result<Gateway, Failure> {
+        Ok(Gateway::connect(address, &self.security(None)).await?)
+    }
+}
+
+/// The control channel, and as whom it is used.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Channel {
+    #[command(flatten)]
+    protection: Protection,
+    #[command(flatten)]
+    token: TokenChoice,
+}
+
+impl Channel {
     /// Connects, to send the token that is there for this gateway.
     pub(crate) async fn connect(&self, address: &Endpoint) -> Result<Gateway, Failure> {
         self.connect_trusting(address, None).await
@@ -56,14 +66,9 @@ impl Channel {
 
     /// The same, to a gateway that has a certificate of its own.
     pub(crate) async fn connect_trusting(&self, address: &Endpoint, cert: Option<&Path>) -> Result<Gateway, Failure> {
-        let security = self.security_with(cert);
+        let security = self.protection.security(cert);
         let gateway = Gateway::connect(address, &security).await?;
         self.token.attached(gateway, address, &security).await
-    }
-
-    /// Connects without any token, to ask what everybody may know.
-    pub(crate) async fn connect_as_nobody(&self, address: &Endpoint) -> Result<Gateway, Failure> {
-        Ok(Gateway::connect(address, &self.security()).await?)
     }
 }
 

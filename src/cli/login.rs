@@ -9,12 +9,12 @@ use scistream_proto::gateway::Login as Offer;
 use serde_json::json;
 
 use super::browser;
-use super::gateway::{Channel, Failure, print_json};
+use super::gateway::{Failure, Protection, print_json};
 use super::logins::{entry_json, until};
 use crate::client::{ClientError, Gateway};
 use crate::http::HttpClient;
 use crate::login::{
-    Authorization, DEPLOYED_STORE, Device, Entry, Kind, Loopback, Provider, Purpose, Store, Tokens, import,
+    Authorization, DEPLOYED_STORE, Device, Entry, Kind, LoginError, Loopback, Provider, Purpose, Store, Tokens, import,
 };
 use crate::session::Endpoint;
 
@@ -54,8 +54,11 @@ pub(super) struct Login {
     /// Take over the tokens of the deployed release, from its .storage.db, instead
     #[arg(long, value_name = "FILE")]
     import: Option<PathBuf>,
+    /// The Globus client of a gateway that does not tell where to log in: the deployed release's
+    #[arg(long, value_name = "ID")]
+    scope: Option<String>,
     #[command(flatten)]
-    channel: Channel,
+    protection: Protection,
 }
 
 pub(super) async fn login(command: Login, json: bool) -> Result<ExitCode, Failure> {
@@ -72,13 +75,13 @@ pub(super) async fn login(command: Login, json: bool) -> Result<ExitCode, Failur
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let http = HttpClient::new(None).map_err(|e| Failure::local(format!("failed to {e}")))?;
+    let http = HttpClient::new(None).map_err(LoginError::from)?;
     let provider = Provider::find(&offer, &http).await?;
     let entry = Entry::new(&provider, tokens(&command, &provider, &http).await?);
     let locked = store.lock().await?;
     let mut book = locked.read()?;
     // With --scope alone no gateway is meant.
-    if command.s2cs.is_some() || command.channel.token.scope.is_none() {
+    if command.s2cs.is_some() || command.scope.is_none() {
         book.gateways.insert(address(&command).to_string(), Purpose::of(&offer));
     }
     book.put(entry.clone());
@@ -98,11 +101,11 @@ fn address(command: &Login) -> Endpoint {
 
 /// Where to log in; `None`: nowhere, and no need.
 async fn offer(command: &Login) -> Result<Option<Offer>, Failure> {
-    if let Some(id) = &command.channel.token.scope {
+    if let Some(id) = &command.scope {
         return Ok(Some(Provider::globus_login(id)));
     }
     let address = address(command);
-    let gateway: Gateway = command.channel.connect_as_nobody(&address).await?;
+    let gateway: Gateway = command.protection.connect_as_nobody(&address).await?;
     let told = match gateway.capabilities().await {
         Ok(told) => told,
         Err(ClientError::Refused { status, .. }) if status.code() == tonic::Code::Unimplemented => {

@@ -7,13 +7,13 @@ use clap::Args;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::gateway::{Channel, Failure, print_json};
+use super::gateway::{Failure, Protection, print_json};
 use super::login::hint_at_deployed_store;
 use super::sessions::duration;
 use super::token::purpose_at;
 use crate::causes::causes;
 use crate::http::HttpClient;
-use crate::login::{Book, Entry, Provider, Purpose, Revoked, Store, fresh_token, revoke};
+use crate::login::{Book, Entry, LoginError, Provider, Purpose, Revoked, Store, fresh_token, revoke};
 use crate::session::{Endpoint, Host};
 
 /// Which logins; none named: all.
@@ -25,8 +25,11 @@ pub(super) struct Which {
     /// Those for the gateways of a host
     #[arg(long, value_name = "HOST", conflicts_with = "s2cs")]
     ip: Option<Host>,
+    /// That for the Globus client of a gateway that does not tell where to log in
+    #[arg(long, value_name = "ID", conflicts_with_all = ["s2cs", "ip"])]
+    scope: Option<String>,
     #[command(flatten)]
-    channel: Channel,
+    protection: Protection,
 }
 
 #[derive(Args)]
@@ -47,7 +50,7 @@ pub(super) struct Logout {
 impl Which {
     async fn purposes(&self, store: &Store) -> Result<Vec<Purpose>, Failure> {
         let book = store.read()?;
-        if let Some(id) = &self.channel.token.scope {
+        if let Some(id) = &self.scope {
             return Ok(vec![Purpose::of(&Provider::globus_login(id))]);
         }
         if let Some(host) = &self.ip {
@@ -70,7 +73,7 @@ impl Which {
             return Ok(vec![]);
         }
         // It may take the login of another gateway.
-        let gateway = self.channel.connect_as_nobody(address).await?;
+        let gateway = self.protection.connect_as_nobody(address).await?;
         Ok(purpose_at(store, &gateway, address).await?.into_iter().collect())
     }
 }
@@ -115,7 +118,7 @@ async fn print_token(store: &Store, entries: &[&Entry], json: bool) -> Result<Ex
 pub(super) async fn logout(command: Logout, json: bool) -> Result<ExitCode, Failure> {
     let store = Store::of_user()?;
     let purposes = command.which.purposes(&store).await?;
-    let http = HttpClient::new(None).map_err(|e| Failure::local(format!("failed to {e}")))?;
+    let http = HttpClient::new(None).map_err(LoginError::from)?;
     let (mut told, mut faults) = (Vec::new(), 0);
     for purpose in &purposes {
         let locked = store.lock().await?;

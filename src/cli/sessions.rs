@@ -171,6 +171,12 @@ fn status_json(status: &CapabilitiesResponse) -> Value {
             "missing": backend.missing, "chained": backend.chained,
         })
     };
+    let login = |login: &scistream_proto::gateway::Login| {
+        json!({
+            "provider": login.provider, "kind": login.kind, "issuer": login.issuer, "client_id": login.client_id,
+            "scopes": login.scopes, "resource": login.resource,
+        })
+    };
     json!({
         "version": status.version, "backend": status.backend, "terminator": status.terminator,
         "protection": status.protection, "draining": status.draining,
@@ -178,6 +184,7 @@ fn status_json(status: &CapabilitiesResponse) -> Value {
         "sessions": { "now": status.sessions, "most": status.max_sessions },
         "max_listeners": status.max_listeners, "max_lifetime_seconds": status.max_lifetime_seconds,
         "authentication": status.authentication,
+        "logins": status.logins.iter().map(login).collect::<Vec<_>>(),
         "backends": status.backends.iter().map(backend).collect::<Vec<_>>(),
     })
 }
@@ -256,6 +263,9 @@ fn print_status(s2cs: &Endpoint, status: &CapabilitiesResponse) {
     match status.authentication.as_slice() {
         [] => say!("who may     whoever can connect: it has no authentication"),
         ways => say!("who may     {}", ways.join(", ")),
+    }
+    for login in &status.logins {
+        say!("log in      {}, at {}", login.provider, login.issuer);
     }
     for backend in &status.backends {
         let chosen = if backend.name == status.backend { "*" } else { " " };

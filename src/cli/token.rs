@@ -20,9 +20,9 @@ pub(crate) struct TokenChoice {
     /// else the token that s2uc login got for this gateway]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The Globus client of the gateway, for those that do not tell where to log in: the deployed release's
+    /// The Globus client of a gateway that does not tell where to log in: the deployed release's
     #[arg(long, value_name = "ID")]
-    pub(crate) scope: Option<String>,
+    scope: Option<String>,
 }
 
 /// A token, and how sure we are of whom it goes to.
@@ -133,7 +133,8 @@ pub(super) async fn purpose_at(
     let mut book = locked.read()?;
     book.gateways.insert(address.to_string(), purpose.clone());
     locked.write(&book)?;
-    tracing::info!("{address} takes the login at {purpose}");
+    // Another gateway than the one that it was got for: nobody is to be surprised.
+    eprintln!("note: {address} takes the login at {purpose}, and is sent its token from now on");
     Ok(Some(purpose))
 }
 

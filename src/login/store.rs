@@ -77,6 +77,11 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Book::default()),
             Err(e) => return Err(failed("read", &path)(e)),
         };
+        let mode = fs::metadata(&path).map_err(failed("look at", &path))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            tracing::warn!("{} was open to others; its tokens may be known to them", path.display());
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed("close", &path))?;
+        }
         let format = |why: String| LoginError::Format { path: path.clone(), why };
         // serde_json tells where, and may quote what is there: not in a file of tokens.
         let place = |e: serde_json::Error| format(format!("line {}, column {}", e.line(), e.column()));
@@ -169,7 +174,10 @@ mod tests {
         let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&store.path()), mode(&folder.path().join("scistream"))), (0o600, 0o700));
         assert_eq!(mode(&folder.path().join("scistream/lock")), 0o600);
+        // As a copy may be, from another host.
+        fs::set_permissions(store.path(), Permissions::from_mode(0o644)).expect("ours");
         assert!(store.read().expect("read").logins.is_empty());
+        assert_eq!(mode(&store.path()), 0o600);
     }
 
     #[test]

@@ -15,24 +15,28 @@ use crate::support::user::User;
 async fn a_token_goes_to_the_gateways_that_take_it_and_to_no_other() {
     let (server, gateway, user) = logged_in("").await;
     let bearer = format!("Bearer {}", text(&kept(&user)["access_token"]));
-    let asked = |calls: &[crate::support::telling_gateway::Call]| calls.to_vec();
     assert_eq!(gateway.calls(), [("capabilities", "INVALID_TOKEN".into())], "the login");
     let list = async |gateway: &TellingGateway| {
-        user.s2uc(&["list", "--s2cs", &gateway.address(), "--ssl=False"]).await.succeeded();
-        gateway.calls()
+        let ran = user.s2uc(&["list", "--s2cs", &gateway.address(), "--ssl=False"]).await;
+        ran.succeeded();
+        (gateway.calls(), ran.stderr)
     };
-    assert_eq!(list(&gateway).await, [("list", bearer.clone())]);
-    // Another gateway with the same provider, scope and resource is asked once.
+    let (calls, said) = list(&gateway).await;
+    assert_eq!((calls, said.as_str()), (vec![("list", bearer.clone())], ""));
+    // Another gateway with the same provider, scope and resource is asked once, and the user is told.
     let second = TellingGateway::start(vec![server.offer("token=jwt"), server.offer("")]).await;
-    assert_eq!(list(&second).await, [("capabilities", "INVALID_TOKEN".into()), ("list", bearer.clone())]);
-    assert_eq!(list(&second).await, [("list", bearer.clone())]);
+    let (calls, said) = list(&second).await;
+    assert_eq!(calls, [("capabilities", "INVALID_TOKEN".into()), ("list", bearer.clone())]);
+    assert!(said.contains(&format!("note: {} takes the login", second.address())), "{said}");
+    let (calls, said) = list(&second).await;
+    assert_eq!((calls, said.as_str()), (vec![("list", bearer.clone())], ""));
     // One for another resource, one without authentication, and one of the deployed release get none.
     let nothing = ("list", "INVALID_TOKEN".to_owned());
     let asking = ("capabilities", "INVALID_TOKEN".to_owned());
     let foreign = TellingGateway::start(vec![server.offer("token=jwt")]).await;
     let open = TellingGateway::open_to_all().await;
     for gateway in [&foreign, &open] {
-        assert_eq!(list(gateway).await, asked(&[asking.clone(), nothing.clone()]));
+        assert_eq!(list(gateway).await.0, [asking.clone(), nothing.clone()]);
     }
     let told = user.s2uc(&["check-auth", "--s2cs", &second.address(), "--json"]).await;
     let mut gateways = [gateway.address(), second.address()];
