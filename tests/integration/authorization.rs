@@ -47,11 +47,11 @@ async fn the_authorization_server_issues_and_judges_opaque_tokens() {
     let program = server.introspect(&server.token_of_program("scistream other", &resource("")).await).await;
     assert_eq!((&program["client_id"], &program["sub"]), (&json!("tests"), &Value::Null), "{program}");
     assert_eq!(program["scope"], "scistream other");
-    let brief = server.token_for("bob", "scistream", &resource("seconds=1")).await;
+    let brief = server.token_for("bob", "scistream", &resource("seconds=3")).await;
     assert_eq!(server.introspect(&brief).await["active"], true);
     tokio::time::timeout(Duration::from_secs(10), async { while server.introspect(&brief).await["active"] == true {} })
         .await
-        .expect("a token that lives for a second expires");
+        .expect("a token that lives for three seconds expires");
     assert!(server.calls("/token/introspection").await >= 5);
 }
 

@@ -91,11 +91,9 @@ async fn a_code_confirmed_elsewhere_logs_in() {
     let start = Instant::now();
     let mut login = user.begin(S2UC, &["login", "--s2cs", &gateway.address(), "--ssl=False"]);
     let page = login.page().await;
-    eventually("it waits", || {
-        // The first question is answered with "pending".
-        fs::read_to_string(format!("/proc/{}/stat", login.id())).is_ok_and(|stat| stat.contains(") S "))
-    })
-    .await;
+    // Its first question is answered with "pending".
+    let asked = async { while server.calls("/token").await == 0 {} };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.expect("it asks");
     let page = Browser::of("carol", Person::Consents).visit(&page).await;
     assert_eq!(page.status, 200, "{page:?}");
     let ended = login.end().await;
