@@ -10,10 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Audit;
+use crate::auth::{Guard, Providers};
 use crate::backend::Programs;
-use crate::config::Config;
+use crate::config::{Config, TlsFiles};
 use crate::engine::{Engine, raise_descriptor_limit};
-use crate::frontends::grpc::{self, Doors, GrpcError, Manners, Operators};
+use crate::frontends::grpc::{self, Authentication, Doors, Gatekeeper, GrpcError, Manners, Operators};
 use crate::memory;
 use crate::ports::Ports;
 use crate::store::{ControlSocket, StateError, StateFolder};
@@ -85,6 +87,11 @@ pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAd
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
 
+    let policy = &config.engine.policy;
+    let knows_callers = !policy.is_open();
+    let authenticator = knows_callers.then(|| config.providers.authenticator(&policy.claims())).transpose()?;
+    let guard = Guard::new(authenticator, config.providers.scope(), config.limits);
+    let audit = config.audit_log.map(Audit::to).unwrap_or_default();
     let site = Site {
         catalog: config.catalog,
         backend: config.backend,
@@ -95,7 +102,7 @@ pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAd
         drain_grace: config.drain_grace,
         programs,
     };
-    let engine = Engine::new(config.engine, site, state, Ports::new(config.port_range));
+    let engine = Engine::new(config.engine, site, state, Ports::new(config.port_range), audit.clone());
     // After the engine, which holds the folder's lock: what is made last goes first.
     let (_socket, operators) = match open_control_socket(&config.state_dir) {
         Ok((socket, operators)) => (Some(socket), Some(operators)),
@@ -106,9 +113,17 @@ pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAd
         }
     };
     engine.adopt().await.map_err(DaemonError::Adopt)?;
-    let manners = Manners { advertise: config.advertise, max_listeners: config.max_listeners };
+    let manners = Manners {
+        advertise: config.advertise,
+        max_listeners: config.max_listeners,
+        authentication: Authentication {
+            ways: ways(&config.providers, config.tls.as_ref()),
+            logins: config.providers.logins(),
+        },
+    };
     let stop = CancellationToken::new();
-    let server = grpc::serve(engine.clone(), manners, Doors { listener, tls, operators }, stop.clone());
+    let doors = Doors { listener, tls, operators, gatekeeper: Gatekeeper { guard, audit } };
+    let server = grpc::serve(engine.clone(), manners, doors, stop.clone());
     tokio::pin!(server);
     ready(address);
     tokio::select! {
@@ -138,4 +153,10 @@ pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAd
 fn open_control_socket(state_dir: &Path) -> io::Result<(ControlSocket, Operators)> {
     let (socket, listener, word) = ControlSocket::bind(state_dir)?;
     Ok((socket, Operators { listener: UnixListener::from_std(listener)?, word }))
+}
+
+/// How callers may prove who they are.
+fn ways(providers: &Providers, tls: Option<&TlsFiles>) -> Vec<String> {
+    let certificate = tls.and_then(|tls| tls.client_ca.as_ref()).map(|_| "certificate".to_owned());
+    providers.names().into_iter().chain(certificate).collect()
 }

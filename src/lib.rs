@@ -20,6 +20,8 @@ macro_rules! failpoint {
     };
 }
 
+pub mod audit;
+pub mod auth;
 pub mod backend;
 pub mod causes;
 pub mod cli;

@@ -64,19 +64,35 @@ pub fn acceptor(files: &TlsFiles) -> Result<SslAcceptor, TlsError> {
     builder.set_certificate_chain_file(&files.certificate).map_err(file("certificate", &files.certificate))?;
     builder.set_private_key_file(&files.key, SslFiletype::PEM).map_err(file("private key", &files.key))?;
     builder.check_private_key().map_err(file("private key, which is not the certificate's:", &files.key))?;
+    if let Some(authorities) = &files.client_ca {
+        let fault = file("certificates of clients' authorities", authorities);
+        builder.set_ca_file(authorities).map_err(fault)?;
+        // Asked for, not insisted on: a token does as well.
+        builder.set_verify(SslVerifyMode::PEER);
+        builder.set_session_id_context(b"s2cs")?;
+    }
     builder.set_alpn_select_callback(|_, offered| select_next_proto(ALPN_H2, offered).ok_or(AlpnError::NOACK));
     Ok(builder.build())
 }
 
 /// The client's side. With a certificate file, only what that file vouches for is
 /// trusted, be it the server's own certificate; without, what the system trusts.
+/// `own` are the client's certificate and key, where it is to prove who it is.
 ///
 /// # Errors
 /// [`TlsError`]
-pub fn connector(trusted: Option<&Path>) -> Result<SslConnector, TlsError> {
+pub fn connector(trusted: Option<&Path>, own: Option<(&Path, &Path)>) -> Result<SslConnector, TlsError> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     builder.set_verify(SslVerifyMode::PEER);
     builder.set_alpn_protos(ALPN_H2)?;
+    if let Some((certificate, key)) = own {
+        let file = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| TlsError::File { what, path, source }
+        };
+        builder.set_certificate_chain_file(certificate).map_err(file("client's certificate", certificate))?;
+        builder.set_private_key_file(key, SslFiletype::PEM).map_err(file("client's private key", key))?;
+    }
     if let Some(path) = trusted {
         let pem = std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
         let fault = |source| TlsError::File { what: "certificate", path: path.to_owned(), source };

@@ -16,6 +16,7 @@ mod gateway;
 mod login;
 mod logins;
 mod mint;
+mod policy;
 mod processes;
 pub mod s2cs;
 pub mod s2uc;

@@ -12,6 +12,7 @@ use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
 use super::drain::{Drain, drain};
+use super::policy::{self, PolicyCommand};
 use crate::backend::{Chosen, Programs};
 use crate::causes::causes;
 use crate::config::{Config, Faults, Settings};
@@ -73,6 +74,9 @@ enum Command {
     },
     /// Have the control server on this host take no new sessions, and end the present ones
     Drain(Box<Drain>),
+    /// Tell what the rules say of a caller and a request
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Make a self-signed certificate and key for the control channel
     Cert(Cert),
     /// Become a program, with its sockets (used by s2cs itself)
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check { settings, json }) => check(*settings, json),
         Some(Command::Backends { settings, json }) => backends(*settings, json),
         Some(Command::Drain(command)) => drain(*command).unwrap_or_else(|faults| faulty(&faults)),
+        Some(Command::Policy(PolicyCommand::Explain(command))) => policy::explain(&command),
         Some(Command::Cert(cert)) => exit(make_certificate(&cert)),
         Some(Command::Launch(launch)) => {
             eprintln!("s2cs: failed to {}", causes(&launch.run()));
@@ -135,7 +140,7 @@ fn exit(outcome: Result<(), String>) -> ExitCode {
     }
 }
 
-fn faulty(faults: &Faults) -> ExitCode {
+pub(super) fn faulty(faults: &Faults) -> ExitCode {
     eprintln!("s2cs: the configuration cannot be used:\n{faults}");
     ExitCode::from(EX_CONFIG)
 }
@@ -156,8 +161,7 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
         Ok(config) => config,
         Err(faults) => return faulty(&faults),
     };
-    let reach = if config.listen.ip().is_loopback() { "on this host" } else { "from the network" };
-    say!("s2cs {}: no authentication: whoever can connect {reach} may use this gateway", env!("CARGO_PKG_VERSION"));
+    say!("s2cs {}: {}", env!("CARGO_PKG_VERSION"), who_may(&config));
     for note in &config.notes {
         say!("s2cs: {note}");
     }
@@ -190,6 +194,17 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
         Ok(Ended::Left) => std::process::exit(0),
         Err(e) => exit(Err(format!("failed to {}", causes(&e)))),
     }
+}
+
+/// Who may use the gateway, for the operator who starts it.
+fn who_may(config: &Config) -> String {
+    if config.engine.policy.is_open() {
+        let reach = if config.listen.ip().is_loopback() { "on this host" } else { "from the network" };
+        return format!("no authentication: whoever can connect {reach} may use this gateway");
+    }
+    let mut ways = config.providers.names();
+    ways.extend(config.tls.as_ref().and_then(|tls| tls.client_ca.as_ref()).map(|_| "client certificates".to_owned()));
+    format!("callers are known by {}, and may what a rule says", ways.join(", "))
 }
 
 fn missing_programs(config: &Config, programs: &Programs) -> Vec<String> {

@@ -16,7 +16,7 @@ use super::sessions::{self, At, Drain, Renew, Show, Watch};
 use super::top::{self, Top};
 use super::tunnel::{self, Tunnel};
 use crate::client::{Ask, Gateway, Half, NO_TOKEN};
-use crate::session::{Endpoint, Host, Role, Uid};
+use crate::session::{Endpoint, Host, Protection, Role, Uid};
 
 #[derive(Parser)]
 #[command(
@@ -94,6 +94,13 @@ struct Common {
     /// [default: whoever the gateway allows]
     #[arg(long, value_name = "NET", value_delimiter = ',', value_parser = network)]
     source: Vec<IpNet>,
+    /// The least protection of the tunnel, the same at both gateways: confidentiality, integrity or
+    /// none [default: the gateway's]
+    #[arg(long, value_name = "FLOOR")]
+    protection: Option<Protection>,
+    /// What is to carry the bytes, where the gateway lets you choose [default: the gateway's]
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
     /// Where the application is
     #[arg(long, default_value = "localhost", value_name = "HOST")]
     remote_ip: Host,
@@ -246,6 +253,8 @@ fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
         lifetime: common.lifetime.map(Duration::from_secs),
         idle: common.idle.map(Duration::from_secs),
         sources: common.source.iter().copied().collect(),
+        protection: common.protection,
+        backend: common.backend.clone(),
         announced: common.endpoints(),
     }
 }

@@ -142,6 +142,8 @@ pub(super) async fn drain(command: Drain, json: bool) -> Result<ExitCode, Failur
 pub(super) fn session_json(session: &Session) -> Value {
     json!({
         "id": session.id, "role": session.role, "state": session.state, "degraded": session.degraded,
+        "owner": session.owner, "backend": session.backend,
+        "weakness": (!session.weakness.is_empty()).then_some(&session.weakness),
         "listeners": session.listeners, "targets": session.targets, "protection": session.protection,
         "revision": session.revision, "created_ms": session.created_ms,
         "sources": session.sources,
@@ -224,10 +226,15 @@ fn print_session(session: &Session) {
     if !session.degraded.is_empty() {
         say!("degraded    {}", session.degraded);
     }
+    say!("owner       {}", session.owner);
+    say!("backend     {}", session.backend);
     say!("protection  {}", session.protection);
     match session.sources.as_slice() {
         [] => say!("sources     anywhere"),
         networks => say!("sources     {}", networks.join(", ")),
+    }
+    if !session.weakness.is_empty() {
+        say!("weak        {}", session.weakness);
     }
     say!("revision    {}", session.revision);
     say!("age         {}", age(session.created_ms));

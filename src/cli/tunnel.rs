@@ -12,7 +12,7 @@ use serde_json::json;
 use super::gateway::{Channel, Failure, Interrupts, List, network, print_json};
 use super::mint::Mint;
 use crate::client::{Ask, Gateway, Half};
-use crate::session::{Endpoint, Host, Role, Uid};
+use crate::session::{Endpoint, Host, Protection, Role, Uid};
 
 #[derive(Args)]
 #[command(after_help = "Example: the consumer's application then connects to what is shown.\n  \
@@ -49,6 +49,9 @@ pub(super) struct Tunnel {
     /// Who may connect to the consumer's gateway, where its applications are; in the same way
     #[arg(long, value_name = "NET", value_delimiter = ',', value_parser = network)]
     cons_source: Vec<IpNet>,
+    /// The least protection of the tunnel: confidentiality, integrity or none [default: the gateways']
+    #[arg(long, value_name = "FLOOR")]
+    protection: Option<Protection>,
     /// Leave the tunnel standing; release it later with s2uc release, at both gateways
     #[arg(long)]
     detach: bool,
@@ -102,13 +105,14 @@ async fn open(command: &Tunnel, uid: &Uid, ends: &Ends) -> Result<(Half, Half), 
     };
     let (rate, lifetime) = (command.rate, command.lifetime.map(Duration::from_secs));
     let idle = command.idle.map(Duration::from_secs);
+    let protection = command.protection;
     let ask = |role, announced| {
         let sources = match role {
             Role::Prod => &command.prod_source,
             Role::Cons => &command.cons_source,
         };
-        let sources = sources.iter().copied().collect();
-        Ask { uid: uid.clone(), role, connections, rate, lifetime, idle, sources, announced }
+        let (sources, backend) = (sources.iter().copied().collect(), None);
+        Ask { uid: uid.clone(), role, connections, rate, lifetime, idle, sources, protection, backend, announced }
     };
     let prod = ask(Role::Prod, targets.clone()).open(&ends.prod, None).await?;
     // What a CONS application announces is the port it would like; the host says nothing.

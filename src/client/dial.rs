@@ -26,6 +26,15 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 pub enum Security {
     /// TLS; the file, if any, holds what is trusted, else what the system trusts.
     Tls(Option<PathBuf>),
+    /// The same, and the client proves who it is with a certificate of its own.
+    Mutual {
+        /// What is trusted.
+        trusted: Option<PathBuf>,
+        /// The client's certificate with its chain, PEM.
+        certificate: PathBuf,
+        /// Its private key, PEM.
+        key: PathBuf,
+    },
     /// None: for a control server on the same host.
     Plain,
 }
@@ -61,7 +70,10 @@ pub enum DialError {
 /// A channel to a control server. Reconnects by itself.
 pub(super) async fn dial(address: &Endpoint, security: &Security) -> Result<Channel, ClientError> {
     let tls = match security {
-        Security::Tls(trusted) => Some(tls::connector(trusted.as_deref())?),
+        Security::Tls(trusted) => Some(tls::connector(trusted.as_deref(), None)?),
+        Security::Mutual { trusted, certificate, key } => {
+            Some(tls::connector(trusted.as_deref(), Some((certificate, key)))?)
+        }
         Security::Plain => None,
     };
     // The scheme tells HTTP/2 nothing here: the connector does what there is to do about TLS.

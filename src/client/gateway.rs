@@ -117,6 +117,8 @@ impl Gateway {
             lifetime_seconds: ask.lifetime.map_or(0, |lifetime| lifetime.as_secs()),
             idle_seconds: ask.idle.map_or(0, |idle| idle.as_secs()),
             sources: ask.sources.networks().iter().map(ToString::to_string).collect(),
+            protection: ask.protection.map(|floor| floor.to_string()).unwrap_or_default(),
+            backend: ask.backend.clone().unwrap_or_default(),
         };
         let request = self.prepared(message, RENDEZVOUS_DEADLINE);
         self.answered("request a session", self.client.clone().req(request).await)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{ClientError, Gateway};
-use crate::session::{Endpoint, Role, Sources, Uid};
+use crate::session::{Endpoint, Protection, Role, Sources, Uid};
 
 /// What is asked of a gateway.
 #[derive(Debug, Clone)]
@@ -24,6 +24,10 @@ pub struct Ask {
     pub idle: Option<Duration>,
     /// From where its listeners take connections; none: from wherever the gateway allows.
     pub sources: Sources,
+    /// The floor of the tunnel's protection; `None`: the gateway's.
+    pub protection: Option<Protection>,
+    /// What is to carry the bytes; `None`: what the gateway chooses.
+    pub backend: Option<String>,
     /// What HELLO announces for the application.
     pub announced: Vec<Endpoint>,
 }

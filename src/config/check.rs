@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{Config, Settings, TlsFiles, deployed};
+use super::{Config, Settings, TlsFiles, access, deployed};
 use crate::backend::{Catalog, Manifest};
 use crate::causes::causes;
-use crate::engine;
-use crate::policy::{SourcePolicy, TargetPolicy};
+use crate::engine::{self, WeakKeys};
+use crate::policy::{Ground, SourcePolicy};
 use crate::session::{Protection, Sources, parse_network};
 use crate::supervisor::{SYSTEM_FOLDERS, Sandbox, kernel_has_landlock};
 
@@ -28,7 +28,7 @@ const NO_LANDLOCK: &str =
     "this kernel has no Landlock (it needs Linux 5.13, and landlock among what lsm= names at boot)";
 
 /// Pushes a fault for each thing that is wrong; without any, there is a config.
-pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Config> {
+pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<Config> {
     let mut notes = Vec::new();
     let backend_name = deployed::backend_of_type(&settings, &mut notes, faults)
         .or(settings.backend.clone())
@@ -47,7 +47,12 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
     check_advertised(wan, lan, advertise, faults);
     let port_range = port_range(settings.port_range.as_deref().unwrap_or("5100-5200"), faults);
     let tls = check_tls(&settings, listen, faults);
-    check_authentication(&settings, listen, faults);
+    let own = [wan, lan, listen.ip()].into_iter().chain(advertise).filter(|ip| !ip.is_unspecified()).collect();
+    let ports = port_range.clone().unwrap_or(1..=1);
+    let ground = Ground { alone: listen.ip().is_loopback(), inside: vec![], own, ports };
+    let access = access::check(&mut settings, listen, ground, &mut notes, faults);
+    let weak_keys = weak_keys(settings.weak_keys.as_deref(), faults);
+    let max_waiting = at_least_one("max_waiting", settings.max_waiting.unwrap_or(200), faults);
     let state_dir = check_state_dir(settings.state_dir.clone(), faults);
     let protection = protection(settings.protection.as_deref(), faults);
     let sandbox = check_sandbox(settings.sandbox.as_deref(), state_dir.as_deref(), &mut notes, faults);
@@ -74,13 +79,18 @@ pub(super) fn check(settings: Settings, faults: &mut Vec<String>) -> Option<Conf
         connections_per_process,
         sandbox,
         max_listeners,
+        providers: access.providers,
+        limits: access.limits,
+        audit_log: settings.audit_log.clone(),
         keep_sessions_on_exit: settings.keep_sessions_on_exit == Some(true),
         engine: engine::Settings {
             wan,
             lan,
             protection,
-            targets: TargetPolicy { loopback: listen.ip().is_loopback() },
             sources,
+            policy: Arc::new(access.policy),
+            weak_keys,
+            max_waiting,
             hello_timeout,
             update_timeout,
             max_sessions,
@@ -152,6 +162,9 @@ fn check_tls(settings: &Settings, listen: SocketAddr, faults: &mut Vec<String>) 
                  leave TLS on, listen on loopback, or add insecure"
             ));
         }
+        if settings.client_ca.is_some() {
+            faults.push("client_ca needs TLS, which ssl = false turns off".into());
+        }
         return None;
     }
     let certificate = settings.server_crt.clone().unwrap_or_else(|| "server.crt".into());
@@ -168,22 +181,7 @@ fn check_tls(settings: &Settings, listen: SocketAddr, faults: &mut Vec<String>) 
             missing.join(" and no ")
         ));
     }
-    Some(TlsFiles { certificate, key })
-}
-
-fn check_authentication(settings: &Settings, listen: SocketAddr, faults: &mut Vec<String>) {
-    if settings.client_id.is_some() || settings.client_secret.is_some() {
-        faults.push(
-            "client_id and client_secret ask for Globus authentication, which this release does not have yet; \
-             it will not start open instead"
-                .into(),
-        );
-    } else if !listen.ip().is_loopback() && settings.no_auth != Some(true) {
-        faults.push(format!(
-            "nothing says who may use this gateway, and {listen} is not loopback; \
-             listen on loopback, or say with no_auth that whoever can connect may use it"
-        ));
-    }
+    Some(TlsFiles { certificate, key, client_ca: settings.client_ca.clone() })
 }
 
 pub(super) fn check_state_dir(given: Option<PathBuf>, faults: &mut Vec<String>) -> Option<PathBuf> {
@@ -215,6 +213,17 @@ fn default_state_dir() -> Option<PathBuf> {
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state")))
         .map(|base| base.join("scistream"))
+}
+
+fn weak_keys(text: Option<&str>, faults: &mut Vec<String>) -> WeakKeys {
+    match text {
+        None | Some("accept") => WeakKeys::Accept,
+        Some("refuse") => WeakKeys::Refuse,
+        Some(other) => {
+            faults.push(format!("weak_keys must be accept or refuse, not {other:?}"));
+            WeakKeys::Refuse
+        }
+    }
 }
 
 fn protection(text: Option<&str>, faults: &mut Vec<String>) -> Protection {
@@ -357,7 +366,7 @@ mod tests {
         assert_eq!(faults, Vec::<String>::new());
         assert_eq!(config.listen.to_string(), "127.0.0.1:5000");
         assert_eq!(config.port_range, 5100..=5200);
-        assert!(config.engine.targets.loopback);
+        assert!(config.engine.policy.is_open() && config.providers.is_empty());
         assert_eq!(config.engine.protection, Protection::Confidentiality);
     }
 
@@ -386,7 +395,31 @@ mod tests {
             }),
             Vec::<String>::new()
         );
-        assert_eq!(faults(|s| s.client_id = Some("x".into())).len(), 1);
+    }
+
+    #[test]
+    fn the_deployed_switches_turn_globus_on_and_nobody_is_let_in_by_chance() {
+        let globus = |allow: Option<&str>| {
+            let mut faults = Vec::new();
+            let settings = settings(|s| {
+                s.client_id = Some("x".into());
+                s.client_secret = Some("y".into());
+                s.allow = allow.map(|who| vec![crate::policy::RuleSettings::for_whom(who).expect("a rule")]);
+            });
+            (check(settings, &mut faults), faults)
+        };
+        let (config, good) = globus(Some("domain:facility.example"));
+        assert_eq!(good, Vec::<String>::new());
+        let config = config.expect("a config");
+        assert_eq!(config.providers.names(), ["globus"]);
+        assert!(!config.engine.policy.is_open());
+        assert_eq!(config.notes.len(), 1, "the secret is in the list of processes");
+        assert_eq!(globus(None).1.len(), 1, "no rule");
+        assert_eq!(globus(Some("everybody")).1.len(), 1, "no such word");
+        assert_eq!(faults(|s| s.client_id = Some("x".into())).len(), 2, "neither a secret nor a rule");
+        assert_eq!(faults(|s| s.client_secret = Some("x".into())).len(), 1, "a secret of nobody");
+        let rules = |s: &mut Settings| s.allow = Some(vec![crate::policy::RuleSettings::default()]);
+        assert_eq!(faults(rules).len(), 1, "rules for callers that nobody knows");
     }
 
     #[test]

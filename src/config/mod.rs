@@ -4,6 +4,7 @@
 //! underscores in the file); a flag wins. Every fault is found before any is
 //! reported, so that an operator corrects a file once.
 
+mod access;
 mod check;
 mod deployed;
 mod settings;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::{Limits, Providers};
 use crate::backend::{Catalog, Manifest};
 use crate::engine;
 use crate::supervisor::Sandbox;
@@ -52,6 +54,12 @@ pub struct Config {
     pub max_listeners: u16,
     /// Whether SIGTERM leaves sessions running.
     pub keep_sessions_on_exit: bool,
+    /// Who knows callers.
+    pub providers: Providers,
+    /// How often one may call.
+    pub limits: Limits,
+    /// Where decisions are written down.
+    pub audit_log: Option<PathBuf>,
     /// What the engine needs.
     pub engine: engine::Settings,
     /// What the operator should know of how the flags were understood.
@@ -65,6 +73,8 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// The authorities whose clients may prove who they are with a certificate.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// All that is wrong with what the operator said.

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::auth::ProviderSettings;
+use crate::policy::RuleSettings;
+
 /// Every setting of s2cs, unchecked. One struct for the command line and for the
 /// file, so that neither knows one that the other does not.
 #[derive(Debug, Clone, Default, Deserialize, clap::Args)]
@@ -75,6 +78,39 @@ pub struct Settings {
     /// Allow a plain control channel beyond loopback: UIDs, which are keys, go over it readable
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL")]
     pub insecure: Option<bool>,
+    /// Certificates of authorities whose clients may prove with a certificate who they are, PEM
+    #[arg(long, value_name = "FILE")]
+    pub client_ca: Option<PathBuf>,
+    /// Who may use the gateway: anyone, user:NAME@DOMAIN, domain:DOMAIN, group:NAME, identity:ID or
+    /// claim:NAME=VALUE; several separated by commas. [[allow]] rules in the file say more
+    #[arg(long, value_name = "WHO", value_delimiter = ',', value_parser = RuleSettings::for_whom)]
+    pub allow: Option<Vec<RuleSettings>>,
+    /// Providers that know callers, [[provider]] in the file
+    #[arg(skip)]
+    pub provider: Option<Vec<ProviderSettings>>,
+    /// The site's own networks, where PROD sessions may forward to unless a rule says other ones
+    /// [default: private addresses]
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    pub site_networks: Option<Vec<String>>,
+    /// Where to write down who asked for what and what became of it, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub audit_log: Option<PathBuf>,
+    /// What to do about UIDs that are weak as keys, such as those of deployed clients: accept
+    /// (and show it) or refuse [default: accept]
+    #[arg(long, value_name = "WHAT")]
+    pub weak_keys: Option<String>,
+    /// Calls a second that one caller may make, in bursts ten times as many [default: 50]
+    #[arg(long, value_name = "N")]
+    pub max_calls: Option<u32>,
+    /// Calls a second that may come from one address [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub max_calls_from_address: Option<u32>,
+    /// Bad tokens a minute that may come from one address [default: 20]
+    #[arg(long, value_name = "N")]
+    pub max_bad_tokens: Option<u32>,
+    /// REQs of one caller that may wait for their HELLO at once [default: 200]
+    #[arg(long, value_name = "N")]
+    pub max_waiting: Option<usize>,
     /// Serve whoever can connect, beyond loopback too
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL")]
     pub no_auth: Option<bool>,
@@ -113,11 +149,15 @@ pub struct Settings {
     #[arg(long, value_name = "NAME")]
     #[serde(skip)]
     pub r#type: Option<String>,
-    /// The deployed release's switch for Globus authentication
-    #[arg(long, value_name = "ID", hide = true)]
+    /// Have Globus know callers: the client id of this gateway there
+    #[arg(long, value_name = "ID")]
     #[serde(skip)]
     pub client_id: Option<String>,
-    /// The deployed release's secret for Globus authentication
+    /// The file with the secret that goes with --client-id
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub client_secret_file: Option<PathBuf>,
+    /// The same in the deployed release's way, which everybody on the host can read
     #[arg(long, value_name = "SECRET", hide = true)]
     #[serde(skip)]
     pub client_secret: Option<String>,
@@ -146,7 +186,8 @@ impl Settings {
         first_of!(flags, file: config listener_ip port listen wan_ip lan_ip wan_sources lan_sources advertise_ip
             port_range backend terminator protection sandbox state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
             update_timeout max_sessions max_listeners max_connections least_free_memory drain_grace max_lifetime max_idle
-            keep_sessions_on_exit r#type client_id client_secret)
+            keep_sessions_on_exit r#type client_id client_secret client_secret_file client_ca allow provider
+            site_networks audit_log weak_keys max_calls max_calls_from_address max_bad_tokens max_waiting)
     }
 
     /// Reads a file key by key, so that each one that is wrong gets its own line.

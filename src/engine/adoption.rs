@@ -3,19 +3,21 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Shared;
+use super::{Shared, Standing};
 use crate::causes::causes;
 use crate::flows::{Books, BooksFile};
 use crate::ports::{PortLease, Served};
 use crate::secrets;
-use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, Sources, State, TargetAddr};
+use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
 use crate::store::{self, Live, Record, RecordError, SessionFolder, Sighting};
 
 /// A session of an earlier run, ready to be gone on with.
 pub(super) struct Adoption {
     pub(super) session: SessionId,
+    pub(super) standing: Standing,
     pub(super) folder: SessionFolder,
     pub(super) machine: Machine,
     /// What the journal says.
@@ -27,7 +29,6 @@ pub(super) struct Adoption {
     pub(super) created: SystemTime,
     pub(super) expires: Option<SystemTime>,
     pub(super) max_idle: Option<Duration>,
-    pub(super) sources: Sources,
     /// What went through it.
     pub(super) books: Books,
 }
@@ -41,12 +42,11 @@ pub(super) struct Unusable {
 /// Reads a folder of an earlier run, and takes its ports again.
 pub(super) fn understand(folder: SessionFolder, shared: &Shared, seen: &Sighting) -> Result<Adoption, Unusable> {
     match read(&folder, shared, seen) {
-        Ok((session, record, leases)) => {
+        Ok((session, standing, record, leases)) => {
             let announced_targets = record.announced_targets.iter().copied().map(TargetAddr).collect();
             let was_changing = record.changing;
             let (created, expires) = (at(record.created_ms), record.expires_ms.map(at));
             let max_idle = record.max_idle_ms.map(Duration::from_millis);
-            let sources: Sources = record.sources.iter().copied().collect();
             let machine = machine(session.role, record.clone());
             let books = BooksFile::read(&folder.places().path).unwrap_or_else(|e| {
                 tracing::error!(%session, "what went through it is lost: its books cannot be used: {e}");
@@ -54,6 +54,7 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared, seen: &Sighting
             });
             Ok(Adoption {
                 session,
+                standing,
                 folder,
                 machine,
                 journal: record,
@@ -63,7 +64,6 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared, seen: &Sighting
                 created,
                 expires,
                 max_idle,
-                sources,
                 books,
             })
         }
@@ -75,7 +75,7 @@ fn read(
     folder: &SessionFolder,
     shared: &Shared,
     seen: &Sighting,
-) -> Result<(SessionId, Record, Vec<PortLease>), RecordError> {
+) -> Result<(SessionId, Standing, Record, Vec<PortLease>), RecordError> {
     let places = folder.places();
     let record = Record::read(&places.path)?;
     let key = secrets::read_key_file(&places.key_file()).map_err(|e| match e.kind() {
@@ -91,6 +91,7 @@ fn read(
     if record.live.as_ref().is_some_and(|live| live.targets.len() != record.listeners.len()) {
         return Err(RecordError::Foreign("its journal has not as many targets as listeners".into()));
     }
+    let standing = standing(&record, shared)?;
     let served = match seen.still_in(&places.path).is_empty() {
         true => Served::ByNobody,
         false => Served::ByOurs,
@@ -100,7 +101,23 @@ fn read(
         shared.ports.retake(*address, served).ok_or_else(taken)
     });
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
-    Ok((session, record, leases))
+    Ok((session, standing, record, leases))
+}
+
+fn standing(record: &Record, shared: &Shared) -> Result<Standing, RecordError> {
+    let site = &shared.site;
+    let backend = match &record.backend {
+        None => Arc::clone(&site.backend),
+        Some(name) => site.catalog.get(name).map_err(|e| RecordError::Foreign(format!("failed to {e}")))?,
+    };
+    Ok(Standing {
+        owner: record.owner.clone(),
+        weakness: record.weakness,
+        backend,
+        protection: record.protection.unwrap_or(shared.settings.protection),
+        sources: record.sources.iter().copied().collect(),
+        max_lifetime: record.max_lifetime_ms.map(Duration::from_millis),
+    })
 }
 
 fn machine(role: Role, record: Record) -> Machine {
@@ -153,21 +170,21 @@ pub(super) fn end_processes(folder: &Path, seen: &Sighting) -> usize {
     strays.len()
 }
 
-/// What a session was granted: when, until when, and for whom.
-pub(super) struct Grant {
+/// When a session was asked for, and what ends it by itself.
+pub(super) struct Span {
     pub(super) created: SystemTime,
     pub(super) expires: Option<SystemTime>,
     pub(super) max_idle: Option<Duration>,
-    pub(super) sources: Sources,
 }
 
 /// What the journal says of a session, `None` before its HELLO.
 pub(super) fn record(
     session: SessionId,
+    standing: &Standing,
     machine: &Machine,
     listeners: &[ListenAddr],
     announced_targets: &[TargetAddr],
-    grant: Grant,
+    span: Span,
 ) -> Option<Record> {
     if matches!(machine.state, State::Reserved | State::Draining | State::Released) {
         return None;
@@ -184,11 +201,20 @@ pub(super) fn record(
         }),
         changing: machine.next.is_some(),
         revision: machine.revision,
-        created_ms: milliseconds(grant.created),
-        expires_ms: grant.expires.map(milliseconds),
-        max_idle_ms: grant.max_idle.map(|most| u64::try_from(most.as_millis()).unwrap_or(u64::MAX)),
-        sources: grant.sources.networks().to_vec(),
+        created_ms: milliseconds(span.created),
+        expires_ms: span.expires.map(milliseconds),
+        max_idle_ms: span.max_idle.map(length),
+        owner: standing.owner.clone(),
+        weakness: standing.weakness,
+        backend: Some(standing.backend.name.clone()),
+        protection: Some(standing.protection),
+        max_lifetime_ms: standing.max_lifetime.map(length),
+        sources: standing.sources.networks().to_vec(),
     })
+}
+
+fn length(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn at(unix_ms: u64) -> SystemTime {

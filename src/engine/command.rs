@@ -1,13 +1,26 @@
 //! What front ends ask of the engine, and what it answers.
 
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use crate::session::{Endpoint, ListenAddr, Role, Sources, TargetAddr, Uid};
+use crate::auth::Caller;
+use crate::session::{Endpoint, ListenAddr, Protection, Role, Sources, TargetAddr, Uid};
+
+/// Who asks, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requester {
+    /// Who.
+    pub caller: Caller,
+    /// From which address; `None` on the gateway's own socket.
+    pub address: Option<IpAddr>,
+}
 
 /// REQ, checked.
 #[derive(Debug)]
 pub struct Reserve {
+    /// Who asks, and is to own the session.
+    pub requester: Requester,
     /// Which request.
     pub uid: Uid,
     /// Which end.
@@ -20,11 +33,17 @@ pub struct Reserve {
     pub idle: Option<Duration>,
     /// From where connections are to be taken; none: from wherever the gateway allows.
     pub sources: Sources,
+    /// The floor of its tunnel's protection; `None`: the gateway's.
+    pub protection: Option<Protection>,
+    /// What is to carry its bytes; `None`: the gateway's own choice.
+    pub backend: Option<String>,
 }
 
 /// HELLO, checked.
 #[derive(Debug)]
 pub struct Announce {
+    /// Who says it.
+    pub requester: Requester,
     /// Which request.
     pub uid: Uid,
     /// What the application calls itself; the session's role is the one of REQ.
@@ -36,6 +55,8 @@ pub struct Announce {
 /// UPDATE, checked.
 #[derive(Debug)]
 pub struct Retarget {
+    /// Who asks.
+    pub requester: Requester,
     /// Which request.
     pub uid: Uid,
     /// Which end.

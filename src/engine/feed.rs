@@ -6,14 +6,21 @@ use std::time::SystemTime;
 
 use tokio::sync::broadcast;
 
+use crate::auth::Caller;
 use crate::flows::Traffic;
-use crate::session::{Health, ListenAddr, Protection, SessionId, Sources, State, TargetAddr};
+use crate::session::{Health, ListenAddr, Protection, SessionId, Sources, State, TargetAddr, Weakness};
 
 /// A session as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionView {
     /// Which.
     pub session: SessionId,
+    /// Whose it is.
+    pub owner: Caller,
+    /// What is weak about its key.
+    pub weakness: Option<Weakness>,
+    /// What carries its bytes.
+    pub backend: String,
     /// Where it is in its life.
     pub state: State,
     /// How its data path does.
@@ -71,12 +78,21 @@ struct Kept {
 }
 
 /// Events since a sequence number, and then as they happen.
-#[derive(Debug)]
 pub struct Subscription {
     /// Those that have happened.
     pub missed: Vec<Arc<SessionEvent>>,
     /// Those to come.
     pub live: broadcast::Receiver<Arc<SessionEvent>>,
+    /// Whether one of those is for the watcher.
+    pub concerns: Box<dyn Fn(&SessionEvent) -> bool + Send + Sync>,
+}
+
+impl Subscription {
+    /// Only those of them that concern the watcher.
+    pub(super) fn of(mut self, concerns: impl Fn(&SessionEvent) -> bool + Send + Sync + 'static) -> Self {
+        self.missed.retain(|event| concerns(event));
+        Self { concerns: Box::new(concerns), ..self }
+    }
 }
 
 impl Feed {
@@ -125,14 +141,14 @@ impl Feed {
             None => broadcast::channel(1).1,
         };
         if after == 0 || after == kept.last {
-            return Some(Subscription { missed: vec![], live });
+            return Some(Subscription { missed: vec![], live, concerns: Box::new(|_| true) });
         }
         let first = kept.events.front()?.sequence;
         if after + 1 < first || after > kept.last {
             return None;
         }
         let missed = kept.events.iter().filter(|event| event.sequence > after).cloned().collect();
-        Some(Subscription { missed, live })
+        Some(Subscription { missed, live, concerns: Box::new(|_| true) })
     }
 }
 
@@ -144,6 +160,9 @@ mod tests {
     fn view() -> SessionView {
         SessionView {
             session: SessionId { uid: Uid::random().expect("random").digest(), role: Role::Prod },
+            owner: Caller::Anyone,
+            weakness: None,
+            backend: "native".into(),
             state: State::Active,
             health: Health::Healthy,
             listeners: vec![],

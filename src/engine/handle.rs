@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::feed::SessionView;
 use super::refusal::{Code, Refusal};
 use super::{Announced, Serving};
+use crate::auth::Caller;
 use crate::flows::Ledger;
 use crate::session::{Endpoint, ReleaseReason, SessionId, TargetAddr};
 use crate::supervisor::ProcessView;
@@ -54,6 +55,8 @@ pub(super) enum Order {
 pub struct SessionHandle {
     /// Which session.
     pub session: SessionId,
+    /// Whose it is.
+    pub owner: Caller,
     pub(super) orders: mpsc::UnboundedSender<Order>,
     pub(super) awaits_hello: Arc<AtomicBool>,
     pub(super) view: watch::Receiver<SessionView>,

@@ -1,9 +1,12 @@
-//! The sessions as they are listed: how they stand, what serves them, and what that uses of the host.
+//! What callers see of their sessions: how they stand, what serves them and what that
+//! uses of the host, what goes through them, and what happens to them.
 
 use std::sync::Arc;
 
 use super::handle::SessionHandle;
-use super::{Engine, SessionView};
+use super::{Engine, Refusal, SessionView, Subscription, feed};
+use crate::auth::Caller;
+use crate::flows::Ledger;
 use crate::supervisor::{ProcessView, Usage};
 
 /// A session as it stands, with what serves it.
@@ -17,19 +20,48 @@ pub struct Listed {
 }
 
 impl Engine {
-    /// All sessions, and the number of the last event before.
-    pub async fn list(&self) -> (Vec<Listed>, u64) {
+    /// The sessions that are the caller's to see, and the number of the last event before.
+    pub async fn list(&self, by: &Caller) -> (Vec<Listed>, u64) {
         let last = self.shared.feed.last();
-        let mut listed = self.look(&self.shared.directory.all()).await;
+        let mut listed = self.look(&self.visible(by)).await;
         listed.sort_by_key(|listed| (listed.view.created, listed.view.session));
         (listed, last)
     }
 
-    /// The session with this short id.
-    pub async fn get(&self, id: &str) -> Option<Listed> {
-        let mut handles = self.shared.directory.all();
+    /// The session with this short id, if it is the caller's to see.
+    pub async fn get(&self, by: &Caller, id: &str) -> Option<Listed> {
+        let mut handles = self.visible(by);
         handles.retain(|handle| handle.session.is_named(id));
         self.look(&handles).await.pop()
+    }
+
+    /// The sessions that are the caller's to see, each with its ledger.
+    #[must_use]
+    pub fn flows(&self, by: &Caller) -> Vec<(SessionView, Arc<Ledger>)> {
+        let mut flows: Vec<_> = self.visible(by).iter().map(|handle| (handle.view(), handle.ledger())).collect();
+        flows.sort_by_key(|(view, _)| (view.created, view.session));
+        flows
+    }
+
+    fn visible(&self, by: &Caller) -> Vec<SessionHandle> {
+        let mut handles = self.shared.directory.all();
+        handles.retain(|handle| self.policy().may_control(by, &handle.owner));
+        handles
+    }
+
+    /// Events after a sequence number (0: only those to come), of the sessions that
+    /// are the caller's to see.
+    ///
+    /// # Errors
+    /// [`Refusal::EventsGone`] when some of them are no longer kept, and
+    /// [`Refusal::Full`] when too many watch.
+    pub fn watch(&self, by: &Caller, after: u64) -> Result<Subscription, Refusal> {
+        if self.shared.feed.is_full() {
+            return Err(Refusal::Full { what: "watchers", limit: feed::MOST_WATCHERS });
+        }
+        let (policy, by) = (Arc::clone(&self.shared.settings.policy), by.clone());
+        let since = self.shared.feed.since(after).ok_or(Refusal::EventsGone)?;
+        Ok(since.of(move |event| policy.may_control(&by, &event.session.owner)))
     }
 
     async fn look(&self, handles: &[SessionHandle]) -> Vec<Listed> {

@@ -12,83 +12,44 @@ mod drain;
 mod feed;
 mod handle;
 mod listing;
+mod minutes;
 mod refusal;
+mod reserve;
 mod session_task;
+mod settings;
 mod term;
 
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use admission::raise_descriptor_limit;
 pub use adoption::milliseconds;
-pub use command::{Announce, Announced, Reserve, Reserved, Retarget, Serving};
+pub use command::{Announce, Announced, Requester, Reserve, Reserved, Retarget, Serving};
 use directory::{Directory, Found};
 use feed::Feed;
 pub use feed::{SessionEvent, SessionView, Subscription};
 use handle::{Announcement, Order, SessionHandle};
 pub use listing::Listed;
+use minutes::Call;
 pub use refusal::{Code, Refusal};
-use session_task::SessionParts;
+use settings::shorter;
+pub use settings::{Settings, WeakKeys};
 
-use crate::flows::{Ledger, Meter};
-use crate::policy::{SourcePolicy, TargetPolicy};
-use crate::ports::{PortLease, Ports};
-use crate::session::{Endpoint, Protection, ReleaseReason, Role, SessionId, Uid};
+use crate::audit::Audit;
+use crate::auth::Caller;
+use crate::backend::Manifest;
+use crate::flows::Meter;
+use crate::policy::Policy;
+use crate::ports::Ports;
+use crate::session::{Endpoint, Protection, ReleaseReason, Role, SessionId, Sources, Uid, UidDigest, Weakness};
 use crate::store::{Sighting, StateFolder};
 use crate::supervisor::Site;
-
-/// What the engine is told by the operator.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where PROD sessions listen.
-    pub wan: IpAddr,
-    /// Where CONS sessions listen.
-    pub lan: IpAddr,
-    /// The floor of every tunnel's protection.
-    pub protection: Protection,
-    /// Where sessions may be pointed at.
-    pub targets: TargetPolicy,
-    /// From where sessions may take connections.
-    pub sources: SourcePolicy,
-    /// How long REQ waits for HELLO, and HELLO for REQ.
-    pub hello_timeout: Duration,
-    /// How long a session waits for its first UPDATE.
-    pub update_timeout: Duration,
-    /// How many sessions there may be at once.
-    pub max_sessions: usize,
-    /// No session is taken when the host has less memory available, in bytes.
-    pub least_free_memory: u64,
-    /// The longest lifetime of a session; `None`: unlimited.
-    pub max_lifetime: Option<Duration>,
-    /// How long a session may stand without a byte; `None`: unlimited.
-    pub max_idle: Option<Duration>,
-}
-
-impl Settings {
-    /// What a session gets that asks for this lifetime.
-    fn lifetime(&self, asked: Option<Duration>) -> Option<Duration> {
-        shorter(asked, self.max_lifetime)
-    }
-
-    /// What a session gets that asks to be released after this time without a byte.
-    fn idle(&self, asked: Option<Duration>) -> Option<Duration> {
-        shorter(asked, self.max_idle)
-    }
-}
-
-fn shorter(asked: Option<Duration>, most: Option<Duration>) -> Option<Duration> {
-    match (asked, most) {
-        (Some(asked), Some(most)) => Some(asked.min(most)),
-        (asked, most) => asked.or(most),
-    }
-}
 
 /// The way into the sessions. Clones share everything.
 #[derive(Debug, Clone)]
@@ -103,6 +64,7 @@ struct Shared {
     site: Arc<Site>,
     state: StateFolder,
     ports: Ports,
+    audit: Audit,
     directory: Directory,
     feed: Feed,
     meter: Meter,
@@ -113,62 +75,19 @@ struct Shared {
 impl Engine {
     /// An engine without sessions, in the runtime of the caller.
     #[must_use]
-    pub fn new(settings: Settings, site: Site, state: StateFolder, ports: Ports) -> Self {
+    pub fn new(settings: Settings, site: Site, state: StateFolder, ports: Ports, audit: Audit) -> Self {
         let directory = Directory::new(settings.max_sessions);
         let (site, looks) = (Arc::new(site), Arc::new(Semaphore::new(1)));
         let (feed, meter) = (Feed::new(state.sequence()), Meter::start());
-        Self { shared: Arc::new(Shared { settings, site, state, ports, directory, feed, meter, looks }) }
+        Self { shared: Arc::new(Shared { settings, site, state, ports, audit, directory, feed, meter, looks }) }
     }
 
-    /// REQ: holds listeners, and answers once the application has said HELLO.
-    /// Dropping the future gives everything back.
-    ///
-    /// # Errors
-    /// [`Refusal`]
-    pub async fn reserve(&self, command: Reserve) -> Result<Reserved, Refusal> {
-        let uid = command.uid.digest();
-        let outcome = self.open_session(command).await;
-        if outcome.is_err() {
-            self.shared.directory.expect_no_hello(uid);
-        }
-        outcome?.await.unwrap_or(Err(Refusal::ShuttingDown))
+    fn policy(&self) -> &Policy {
+        &self.shared.settings.policy
     }
 
-    async fn open_session(&self, command: Reserve) -> Result<oneshot::Receiver<Result<Reserved, Refusal>>, Refusal> {
-        let Reserve { uid, role, connections, lifetime, idle, sources } = command;
-        let session = SessionId { uid: uid.digest(), role };
-        let sources = self.shared.settings.sources.grant(role, sources)?;
-        let (site, wanted) = (Arc::clone(&self.shared.site), sources.clone());
-        tokio::task::spawn_blocking(move || site.find_programs(role, &wanted))
-            .await
-            .expect("looking for a program does not panic")?;
-        let place = self.shared.directory.claim(session)?;
-        admission::admit(connections, self.shared.settings.least_free_memory)?;
-        let leases = self.lease(role, connections)?;
-        let doing = "make the session's folder";
-        let folder = self.shared.state.make(session).map_err(|source| Refusal::Internal { doing, source })?;
-        failpoint!("session-folder-made");
-        crate::secrets::write_key_file(&folder.places().key_file(), &uid)
-            .map_err(|source| Refusal::Internal { doing: "write the session's key", source })?;
-        failpoint!("key-written");
-        let (answer, answered) = oneshot::channel();
-        let settings = &self.shared.settings;
-        let (lifetime, max_idle) = (settings.lifetime(lifetime), settings.idle(idle));
-        let shared = Arc::clone(&self.shared);
-        let parts = SessionParts { session, leases, folder, answer, lifetime, max_idle, sources, shared };
-        let (handle, task) = session_task::open(parts);
-        place.fill(handle);
-        tokio::spawn(task);
-        Ok(answered)
-    }
-
-    fn lease(&self, role: Role, connections: NonZeroU16) -> Result<Vec<PortLease>, Refusal> {
-        let ip = self.listen_ip(role);
-        (0..connections.get()).map(|_| Ok(self.shared.ports.lease_any(ip)?)).collect()
-    }
-
-    fn listen_ip(&self, role: Role) -> IpAddr {
-        self.shared.listen_ip(role)
+    fn call(&self, name: &'static str, by: &Requester, about: impl ToString) -> Call {
+        Call::new(&self.shared.audit, name, by, about)
     }
 
     /// HELLO: tells a session its application's endpoints. One that comes before
@@ -177,24 +96,25 @@ impl Engine {
     /// # Errors
     /// [`Refusal`]; one that says the endpoints cannot be also ends a REQ that waits for them.
     pub async fn announce(&self, command: Announce) -> Result<Announced, Refusal> {
-        let Announce { uid, role, endpoints } = command;
-        let waited = self.shared.settings.hello_timeout;
-        let uid = uid.digest();
-        let handle = match self.shared.directory.find_for_hello(uid, role)? {
+        let mut call = self.call("HELLO", &command.requester, command.uid.digest()).naming(&command.endpoints);
+        let Announce { requester, uid, role, endpoints } = command;
+        let (uid, waited) = (uid.digest(), self.shared.settings.hello_timeout);
+        let speaks = |owner: &Caller| self.policy().may_announce(&requester.caller, owner);
+        let handle = match self.shared.directory.find_for_hello(uid, role, &requester.caller, &speaks)? {
             Found::Now(handle) => handle,
             Found::Later(later) => timeout(waited, later)
                 .await
                 .map_err(|_| Refusal::NoRequest { uid, waited })?
                 .map_err(|_| Refusal::Unknown { uid, role: None })?,
         };
-        let announcement = match self.understand(&handle, endpoints).await {
+        let announcement = match call.decided(self.understand(&handle, endpoints).await) {
             Ok(announcement) => announcement,
             Err(refusal) => {
                 handle.send(Order::SpoiltHello { code: refusal.code(), why: refusal.to_string() });
                 return Err(refusal);
             }
         };
-        handle.ask(|answer| Order::Announce { announcement, answer }).await
+        call.came_to(handle.ask(|answer| Order::Announce { announcement, answer }).await)
     }
 
     async fn understand(&self, handle: &SessionHandle, endpoints: Vec<Endpoint>) -> Result<Announcement, Refusal> {
@@ -205,20 +125,21 @@ impl Engine {
                 let why = "a PROD application must name at least one endpoint".into();
                 return Err(Refusal::BadField { field: "prod_listeners", why });
             }
-            Role::Prod => self.shared.settings.targets.resolve(&endpoints).await?,
+            Role::Prod => self.policy().resolve(&handle.owner, Role::Prod, &endpoints).await?,
         };
         Ok(Announcement { endpoints, targets })
     }
 
     /// A HELLO that could not even be read: a REQ that waits for it fails at once.
-    pub fn spoil_hello(&self, uid: &Uid, role: Option<Role>, why: &Refusal) {
+    pub fn spoil_hello(&self, uid: UidDigest, role: Option<Role>, by: &Caller, why: &Refusal) {
         let role = role.unwrap_or(Role::Prod);
-        self.shared.directory.spoil(uid.digest(), role, why.code(), why.to_string());
+        let speaks = |owner: &Caller| self.policy().may_announce(by, owner);
+        self.shared.directory.spoil(uid, role, by, &speaks, why.code(), why.to_string());
     }
 
-    /// A REQ that could not even be read: a HELLO that follows it shall not wait.
-    pub fn spoil_request(&self, uid: &Uid) {
-        self.shared.directory.expect_no_hello(uid.digest());
+    /// A REQ that was refused, or could not even be read: a HELLO that follows it shall not wait.
+    pub fn spoil_request(&self, uid: UidDigest, owner: &Caller) {
+        self.shared.directory.expect_no_hello(uid, owner, &|by| self.policy().may_announce(by, owner));
     }
 
     /// UPDATE: answers once every listener serves its target.
@@ -226,14 +147,21 @@ impl Engine {
     /// # Errors
     /// [`Refusal`]; what was live before is live still.
     pub async fn retarget(&self, command: Retarget) -> Result<Serving, Refusal> {
-        let Retarget { uid, role, targets } = command;
-        let handle = self.shared.directory.find(SessionId { uid: uid.digest(), role })?;
+        let Retarget { requester, uid, role, targets } = command;
+        let session = SessionId { uid: uid.digest(), role };
+        let mut call = self.call("UPDATE", &requester, session).naming(&targets);
+        let handle = call.or_refused(self.find(session, &requester.caller))?;
         if role == Role::Cons && targets.is_empty() {
             let why = "a CONS session must be told the other facility's listeners".into();
             return Err(Refusal::BadField { field: "remote_listeners", why });
         }
-        let targets = self.shared.settings.targets.resolve(&targets).await?;
-        handle.ask(|answer| Order::Retarget { targets, answer }).await
+        let resolved = self.policy().resolve(&handle.owner, role, &targets).await;
+        let targets = call.decided(resolved.map_err(Refusal::from))?;
+        call.came_to(handle.ask(|answer| Order::Retarget { targets, answer }).await)
+    }
+
+    fn find(&self, session: SessionId, by: &Caller) -> Result<SessionHandle, Refusal> {
+        self.shared.directory.find(session, &|owner| self.policy().may_control(by, owner))
     }
 
     /// RELEASE: gives back all that the UID holds here, and answers with how many
@@ -241,8 +169,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`Refusal::Unknown`]. A UID that was released a short while ago is no error.
-    pub async fn release(&self, uid: &Uid, why: ReleaseReason) -> Result<usize, Refusal> {
-        let handles = self.shared.directory.find_for_release(uid.digest())?;
+    pub async fn release(&self, by: &Requester, uid: &Uid, why: ReleaseReason) -> Result<usize, Refusal> {
+        let may = |owner: &Caller| self.policy().may_control(&by.caller, owner);
+        let found = self.shared.directory.find_for_release(uid.digest(), &may);
+        let handles = self.call("RELEASE", by, uid.digest()).decided(found)?;
         let released = handles.len();
         end_all(handles, &why).await;
         Ok(released)
@@ -252,37 +182,34 @@ impl Engine {
     ///
     /// # Errors
     /// [`Refusal::Unknown`]
-    pub async fn renew(&self, uid: &Uid, lifetime: Option<Duration>) -> Result<Vec<SessionView>, Refusal> {
+    pub async fn renew(
+        &self,
+        by: &Requester,
+        uid: &Uid,
+        lifetime: Option<Duration>,
+    ) -> Result<Vec<SessionView>, Refusal> {
         let lifetime = self.shared.settings.lifetime(lifetime);
+        let handles =
+            self.shared.directory.find_all(uid.digest(), &|owner| self.policy().may_control(&by.caller, owner));
+        let found = match handles.is_empty() {
+            true => Err(Refusal::Unknown { uid: uid.digest(), role: None }),
+            false => Ok(handles),
+        };
         let mut renewed = Vec::new();
-        for handle in self.shared.directory.find_all(uid.digest()) {
+        for handle in self.call("RENEW", by, uid.digest()).decided(found)? {
             renewed.push(handle.ask(|answer| Order::Renew { lifetime, answer }).await?);
         }
-        match renewed.is_empty() {
-            true => Err(Refusal::Unknown { uid: uid.digest(), role: None }),
-            false => Ok(renewed),
-        }
+        Ok(renewed)
     }
 
-    /// All sessions, each with its ledger.
-    #[must_use]
-    pub fn flows(&self) -> Vec<(SessionView, Arc<Ledger>)> {
-        let mut flows: Vec<_> =
-            self.shared.directory.all().iter().map(|handle| (handle.view(), handle.ledger())).collect();
-        flows.sort_by_key(|(view, _)| (view.created, view.session));
-        flows
-    }
-
-    /// Events after a sequence number (0: only those to come).
+    /// Drains the gateway for an operator, see [`Self::drain`].
     ///
     /// # Errors
-    /// [`Refusal::EventsGone`] when some of them are no longer kept, and
-    /// [`Refusal::Full`] when too many watch.
-    pub fn watch(&self, after: u64) -> Result<Subscription, Refusal> {
-        if self.shared.feed.is_full() {
-            return Err(Refusal::Full { what: "watchers", limit: feed::MOST_WATCHERS });
-        }
-        self.shared.feed.since(after).ok_or(Refusal::EventsGone)
+    /// [`Refusal::OnlyOperators`]; on a gateway that serves anyone, those are the callers on the gateway itself.
+    pub async fn drain_for(&self, by: &Requester, here: bool, wait: Duration) -> Result<usize, Refusal> {
+        let may = self.policy().is_operator(&by.caller) || self.policy().is_open() && here;
+        self.call("DRAIN", by, "all").decided(if may { Ok(()) } else { Err(Refusal::OnlyOperators) })?;
+        Ok(self.drain(wait).await)
     }
 
     /// Ends every watch, after the events that there have been.
@@ -320,9 +247,9 @@ impl Engine {
             match adoption::understand(folder, &self.shared, &seen) {
                 Ok(found) => {
                     // Whatever the limit is today: it is here.
-                    let place = self.shared.directory.claim_again(found.session);
+                    let place = self.shared.directory.claim_again(found.session, &found.standing.owner);
                     let resumed = session_task::resume(found, Arc::clone(&self.shared), seen.clone());
-                    place.fill(resumed.handle);
+                    place.fill(resumed.handle, &|_| false);
                     tokio::spawn(resumed.run);
                     settling.spawn(resumed.settled);
                 }
@@ -333,6 +260,18 @@ impl Engine {
         drop(settling.join_all().await);
         Ok(())
     }
+}
+
+/// What is settled of a session for as long as it lasts.
+#[derive(Debug, Clone)]
+struct Standing {
+    owner: Caller,
+    weakness: Option<Weakness>,
+    backend: Arc<Manifest>,
+    protection: Protection,
+    sources: Sources,
+    /// The longest that its lifetime may be made.
+    max_lifetime: Option<Duration>,
 }
 
 /// What a gateway is, and how full.

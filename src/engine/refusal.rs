@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::ProgramError;
-use crate::policy::{SourceError, TargetError};
+use crate::policy::{Denial, SourceError, TargetError};
 use crate::ports::PortError;
 use crate::session::{Rejection, ReleaseReason, Role, SessionId, UidDigest};
 use crate::supervisor::ServeError;
@@ -11,7 +11,7 @@ use crate::supervisor::ServeError;
 /// The error codes of draft-scistream-protocol-02 that this server sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// Policy forbids it.
+    /// Nobody knows who asks, or the policy forbids it.
     AuthError,
     /// The UID is malformed, unknown, or taken.
     InvalidUid,
@@ -19,6 +19,8 @@ pub enum Code {
     NoResource,
     /// The proxy would not come up.
     ConnError,
+    /// The caller asks too often, or has too much.
+    RateLimit,
     /// Something else in the request is malformed.
     BadFormat,
     /// The session is not in a state for it.
@@ -40,6 +42,7 @@ impl Code {
             Self::InvalidUid => "INVALID_UID",
             Self::NoResource => "NO_RESOURCE",
             Self::ConnError => "CONN_ERROR",
+            Self::RateLimit => "RATE_LIMIT",
             Self::BadFormat => "BAD_FORMAT",
             Self::VersionErr => "VERSION_ERR",
             Self::ServerErr => "SERVER_ERR",
@@ -88,6 +91,17 @@ pub enum Refusal {
         session: SessionId,
         /// Why.
         why: Rejection,
+    },
+    /// The policy says no.
+    #[error("this gateway does not let you {0}")]
+    Denied(#[from] Denial),
+    /// The caller has as much as they may.
+    #[error("you have {limit} {what} on this gateway, which is your limit")]
+    Quota {
+        /// What they have too many of.
+        what: &'static str,
+        /// How many they may have.
+        limit: usize,
     },
     /// An endpoint cannot be a target.
     #[error(transparent)]
@@ -163,9 +177,9 @@ pub enum Refusal {
     /// Not all of the events that were asked for are kept.
     #[error("some of the events after this one are no longer kept")]
     EventsGone,
-    /// Only callers on the gateway itself may do that.
-    #[error("only callers on the gateway itself may do this, while it has no authentication")]
-    OnlyFromHere,
+    /// Only its operators may do that.
+    #[error("only the gateway's operators may do this")]
+    OnlyOperators,
     /// Our own fault.
     #[error("the gateway failed to {doing}")]
     Internal {
@@ -186,7 +200,8 @@ impl Refusal {
             Self::BadUid { .. } | Self::Unknown { .. } | Self::NoSuchSession | Self::Exists(_) => Code::InvalidUid,
             Self::SpoiltHello { code, .. } => *code,
             Self::EventsGone => Code::BadFormat,
-            Self::OnlyFromHere | Self::Source(_) => Code::AuthError,
+            Self::OnlyOperators | Self::Denied(_) | Self::Source(_) => Code::AuthError,
+            Self::Quota { .. } => Code::RateLimit,
             Self::Target(TargetError::Forbidden { .. }) => Code::AuthError,
             Self::Target(TargetError::ResolverSilent { .. }) => Code::Unavailable,
             Self::Rejected { why: Rejection::Busy, .. } | Self::ShuttingDown | Self::Ended { .. } => Code::Unavailable,
@@ -248,7 +263,9 @@ impl Refusal {
             Self::ShuttingDown => "try again later, or ask another gateway",
             Self::NoSuchSession => "list the sessions, and name one of them",
             Self::EventsGone => "list the sessions, and watch from the sequence number that comes with the list",
-            Self::OnlyFromHere => "run it on the gateway",
+            Self::OnlyOperators => "run s2cs drain on the gateway, or have a rule make you an operator",
+            Self::Denied(_) => "ask the gateway's operator, who sees the reason with: s2cs policy explain",
+            Self::Quota { .. } => "release something first, or try again later",
         }
     }
 }

@@ -4,28 +4,39 @@
 //! one that is used is pinned: what a name answers later changes nothing.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tokio::net::lookup_host;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::session::{Endpoint, Host, TargetAddr};
+use super::network::Network;
+use crate::session::{Endpoint, Host, Role, TargetAddr};
 
-/// The rule for targets.
-#[derive(Debug, Clone, Copy)]
-pub struct TargetPolicy {
-    /// Only a control server that nobody else can reach may forward to the
-    /// loopback addresses of its host. (Its other addresses are targets like any.)
-    pub loopback: bool,
+/// What the gateway knows of the ground it stands on.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// Only a control server that nobody else can reach forwards to loopback
+    /// addresses of its host, and to the host itself, without being told to.
+    pub alone: bool,
+    /// The site's own networks.
+    pub inside: Vec<Network>,
+    /// The gateway's own addresses.
+    pub own: Vec<IpAddr>,
+    /// The ports of its listeners: a CONS session may lead to a PROD session of the same gateway.
+    pub ports: RangeInclusive<u16>,
 }
 
 /// Why an address is no target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     /// The gateway itself.
     #[error("it is a loopback address of the gateway")]
     Loopback,
+    /// The gateway itself, too.
+    #[error("it is the gateway itself")]
+    Own,
     /// Only meaningful on one link.
     #[error("it is a link-local address")]
     LinkLocal,
@@ -35,6 +46,12 @@ pub enum Forbidden {
     /// No host at all; systems take it for themselves.
     #[error("it is the unspecified address")]
     Unspecified,
+    /// No rule that is for the caller has it.
+    #[error("no rule of this gateway lets {who} forward there")]
+    Outside {
+        /// Whom.
+        who: String,
+    },
 }
 
 /// An endpoint that cannot be a target.
@@ -69,13 +86,16 @@ const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 /// does not answer keeps.
 static LOOKUPS: Semaphore = Semaphore::const_new(64);
 
-impl TargetPolicy {
-    /// Whether `ip` may be a target.
+impl Ground {
+    /// Whether `address` may be a target at all. What is special must be listed as
+    /// what it is: a rule for everything does not mean the gateway's loopback.
     ///
     /// # Errors
-    /// The rule that forbids it.
-    pub fn check(self, ip: IpAddr) -> Result<(), Forbidden> {
-        let ip = plain(ip);
+    /// What it is instead.
+    pub(super) fn check(&self, address: SocketAddr, role: Role, listed: &[Network]) -> Result<(), Forbidden> {
+        let address = SocketAddr::new(plain(address.ip()), address.port());
+        let ip = address.ip();
+        let is_listed = |as_what: fn(&Network) -> bool| listed.iter().any(|net| as_what(net) && net.holds(address));
         let link_local = match ip {
             IpAddr::V4(ip) => ip.is_link_local(),
             IpAddr::V6(ip) => ip.is_unicast_link_local(),
@@ -83,57 +103,65 @@ impl TargetPolicy {
         let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
         // All of 0.0.0.0/8 is "this host" (RFC 791 section 3.2).
         let unspecified = ip.is_unspecified() || matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0);
+        let own = self.own.contains(&ip) && !ip.is_loopback();
+        let our_listener = role == Role::Cons && self.ports.contains(&address.port());
         if unspecified {
             Err(Forbidden::Unspecified)
         } else if ip.is_multicast() || broadcast {
             Err(Forbidden::Multicast)
-        } else if link_local {
+        } else if link_local && !is_listed(Network::means_link_local) {
             Err(Forbidden::LinkLocal)
-        } else if ip.is_loopback() && !self.loopback {
+        } else if ip.is_loopback() && !self.alone && !is_listed(Network::means_loopback) {
             Err(Forbidden::Loopback)
+        } else if own && !self.alone && !our_listener && !is_listed(Network::means_one_host) {
+            Err(Forbidden::Own)
         } else {
             Ok(())
         }
     }
+}
 
-    /// Resolves endpoints and checks what they are.
-    ///
-    /// # Errors
-    /// [`TargetError`] for the first that cannot be a target.
-    pub async fn resolve(self, endpoints: &[Endpoint]) -> Result<Vec<TargetAddr>, TargetError> {
-        let mut targets = Vec::with_capacity(endpoints.len());
-        for endpoint in endpoints {
-            targets.push(self.resolve_one(endpoint).await?);
-        }
-        Ok(targets)
-    }
-
-    async fn resolve_one(self, endpoint: &Endpoint) -> Result<TargetAddr, TargetError> {
-        let port = endpoint.port.get();
-        let addresses: Vec<SocketAddr> = match &endpoint.host {
-            Host::Ip(ip) => vec![SocketAddr::new(*ip, port)],
-            Host::Name(name) => {
-                let unresolved = |why: String| TargetError::Unresolved { target: endpoint.clone(), why };
-                let look_up = async {
-                    let _turn = LOOKUPS.acquire().await.expect("the semaphore is never closed");
-                    lookup_host((name.as_str(), port)).await
-                };
-                timeout(RESOLVE_DEADLINE, look_up)
-                    .await
-                    .map_err(|_| TargetError::ResolverSilent { target: endpoint.clone() })?
-                    .map_err(|e| unresolved(e.to_string()))?
-                    .collect()
-            }
-        };
+/// Resolves endpoints, and has `permit` say whether they may be targets.
+///
+/// # Errors
+/// [`TargetError`] for the first that cannot be a target.
+pub(super) async fn resolve(
+    endpoints: &[Endpoint],
+    permit: impl Fn(SocketAddr) -> Result<(), Forbidden>,
+) -> Result<Vec<TargetAddr>, TargetError> {
+    let mut targets = Vec::with_capacity(endpoints.len());
+    for endpoint in endpoints {
+        let addresses = look_up(endpoint).await?;
         for address in &addresses {
-            self.check(address.ip()).map_err(|why| TargetError::Forbidden { target: endpoint.clone(), why })?;
+            permit(*address).map_err(|why| TargetError::Forbidden { target: endpoint.clone(), why })?;
         }
         // A name that has both is reached over IPv4, which facilities route inside.
         let chosen = addresses.iter().find(|a| a.is_ipv4()).or(addresses.first());
-        chosen
-            .map(|address| TargetAddr(SocketAddr::new(plain(address.ip()), address.port())))
-            .ok_or_else(|| TargetError::Unresolved { target: endpoint.clone(), why: "it has no address".into() })
+        let unresolved = || TargetError::Unresolved { target: endpoint.clone(), why: "it has no address".into() };
+        targets.push(TargetAddr(*chosen.ok_or_else(unresolved)?));
     }
+    Ok(targets)
+}
+
+/// The addresses of an endpoint, each in its own clothes.
+async fn look_up(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, TargetError> {
+    let port = endpoint.port.get();
+    let addresses: Vec<SocketAddr> = match &endpoint.host {
+        Host::Ip(ip) => vec![SocketAddr::new(*ip, port)],
+        Host::Name(name) => {
+            let unresolved = |why: String| TargetError::Unresolved { target: endpoint.clone(), why };
+            let look_up = async {
+                let _turn = LOOKUPS.acquire().await.expect("the semaphore is never closed");
+                lookup_host((name.as_str(), port)).await
+            };
+            timeout(RESOLVE_DEADLINE, look_up)
+                .await
+                .map_err(|_| TargetError::ResolverSilent { target: endpoint.clone() })?
+                .map_err(|e| unresolved(e.to_string()))?
+                .collect()
+        }
+    };
+    Ok(addresses.iter().map(|address| SocketAddr::new(plain(address.ip()), address.port())).collect())
 }
 
 /// An IPv4 address in its own clothes: IPv4-mapped and IPv4-compatible IPv6 are read as what they reach.
@@ -150,8 +178,14 @@ fn plain(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn verdict(text: &str, loopback: bool) -> Result<(), Forbidden> {
-        TargetPolicy { loopback }.check(text.parse().expect("an address"))
+    fn ground(alone: bool) -> Ground {
+        let own = vec!["192.0.2.1".parse().expect("an address"), "10.0.0.1".parse().expect("an address")];
+        Ground { alone, inside: vec![], own, ports: 5100..=5200 }
+    }
+
+    fn verdict(text: &str, alone: bool) -> Result<(), Forbidden> {
+        let address = SocketAddr::new(text.parse().expect("an address"), 5300);
+        ground(alone).check(address, Role::Prod, &[])
     }
 
     #[test]
@@ -162,6 +196,8 @@ mod tests {
             ("::1", Forbidden::Loopback),
             ("::ffff:127.0.0.1", Forbidden::Loopback),
             ("::127.0.0.1", Forbidden::Loopback),
+            ("192.0.2.1", Forbidden::Own),
+            ("::ffff:10.0.0.1", Forbidden::Own),
             ("169.254.1.1", Forbidden::LinkLocal),
             ("fe80::1", Forbidden::LinkLocal),
             ("224.0.0.1", Forbidden::Multicast),
@@ -174,19 +210,38 @@ mod tests {
         ] {
             assert_eq!(verdict(address, false), Err(why), "{address}");
         }
-        for address in ["10.0.0.9", "192.168.1.1", "2001:db8::1", "::ffff:10.0.0.1"] {
+        for address in ["10.0.0.9", "192.168.1.1", "2001:db8::1", "::ffff:10.0.0.2"] {
             assert_eq!(verdict(address, false), Ok(()), "{address}");
         }
         assert_eq!(verdict("127.0.0.1", true), Ok(()));
+        assert_eq!(verdict("192.0.2.1", true), Ok(()));
         assert_eq!(verdict("0.0.0.0", true), Err(Forbidden::Unspecified));
+    }
+
+    #[test]
+    fn what_is_special_must_be_meant() {
+        let check = |address: &str, role, listed: &str| {
+            let listed = [listed.parse::<Network>().expect("a network")];
+            ground(false).check(address.parse().expect("an address"), role, &listed)
+        };
+        assert_eq!(check("127.0.0.1:5300", Role::Prod, "0.0.0.0/0"), Err(Forbidden::Loopback));
+        assert_eq!(check("127.0.0.1:5300", Role::Prod, "127.0.0.1:5000"), Err(Forbidden::Loopback));
+        assert_eq!(check("127.0.0.1:5300", Role::Prod, "127.0.0.0/8:5300"), Ok(()));
+        assert_eq!(check("169.254.3.4:80", Role::Prod, "0.0.0.0/0"), Err(Forbidden::LinkLocal));
+        assert_eq!(check("169.254.3.4:80", Role::Prod, "169.254.0.0/16"), Ok(()));
+        assert_eq!(check("10.0.0.1:22", Role::Prod, "10.0.0.0/8"), Err(Forbidden::Own));
+        assert_eq!(check("10.0.0.1:5300", Role::Prod, "10.0.0.1:5300"), Ok(()));
+        assert_eq!(check("192.0.2.1:5100", Role::Cons, "0.0.0.0/0"), Ok(()), "a listener of ours");
+        assert_eq!(check("192.0.2.1:22", Role::Cons, "0.0.0.0/0"), Err(Forbidden::Own));
     }
 
     #[tokio::test]
     async fn a_name_is_checked_by_what_it_resolves_to() {
         let name: Endpoint = "localhost:5300".parse().expect("an endpoint");
-        let open = TargetPolicy { loopback: true }.resolve(std::slice::from_ref(&name)).await.expect("allowed");
+        let permit = |alone| move |address| ground(alone).check(address, Role::Prod, &[]);
+        let open = resolve(std::slice::from_ref(&name), permit(true)).await.expect("allowed");
         assert_eq!(open[0].0.to_string(), "127.0.0.1:5300");
-        let closed = TargetPolicy { loopback: false }.resolve(&[name]).await;
+        let closed = resolve(&[name], permit(false)).await;
         assert!(matches!(closed, Err(TargetError::Forbidden { why: Forbidden::Loopback, .. })));
     }
 }

@@ -18,4 +18,4 @@ pub use protection::Protection;
 pub use role::{Role, RoleError};
 pub use sources::{NetworkError, Sources, parse_network};
 pub use state::{Effect, Event, Health, Machine, Rejection, ReleaseReason, State};
-pub use uid::{SessionId, Uid, UidDigest, UidError};
+pub use uid::{SessionId, Uid, UidDigest, UidError, Weakness};

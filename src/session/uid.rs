@@ -1,9 +1,11 @@
 //! The UID: names a request, and is the shared secret of its data channel.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
 use openssl::{rand, sha};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use super::Role;
 
@@ -33,6 +35,26 @@ pub enum UidError {
         length: usize,
     },
 }
+
+/// What is weak about a key, though it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "lowercase")]
+pub enum Weakness {
+    /// A UUID made of the time, a counter and a network address (RFC 9562 sections 5.1
+    /// and 5.6): whoever knows roughly when and where can guess it.
+    #[error("its key can be guessed: it is a UUID made of time and address")]
+    Guessable,
+    /// A UUID has at most 122 random bits, draft-02 asks for 128.
+    #[error("its key is short: a UUID has at most 122 random bits")]
+    Short,
+    /// Everybody knows it, or could.
+    #[error("its key can be guessed: its digits repeat")]
+    Repetitive,
+}
+
+/// A key with fewer different digits than this was not made at random: of 32 random
+/// digits, so few differ once in some 10^12 keys.
+const LEAST_DIFFERENT_DIGITS: usize = 6;
 
 const LEAST_DIGITS: usize = 32;
 const MOST_DIGITS: usize = 128;
@@ -106,6 +128,23 @@ impl Uid {
         self.wire().chars().filter(|c| *c != '-').collect::<String>().into()
     }
 
+    /// What is weak about it as a key.
+    #[must_use]
+    pub fn weakness(&self) -> Option<Weakness> {
+        let key = self.key_hex();
+        let digits = key.expose_secret();
+        let different = digits.bytes().collect::<HashSet<_>>().len();
+        if different < LEAST_DIFFERENT_DIGITS {
+            Some(Weakness::Repetitive)
+        } else if is_made_of_time(digits) {
+            Some(Weakness::Guessable)
+        } else if self.wire().len() != digits.len() {
+            Some(Weakness::Short)
+        } else {
+            None
+        }
+    }
+
     /// What stands for the UID wherever it may be seen.
     #[must_use]
     pub fn digest(&self) -> UidDigest {
@@ -165,6 +204,26 @@ impl fmt::Debug for SessionId {
     }
 }
 
+/// Whether the digits are a UUID of version 1 or 6 (RFC 9562) with a date of this
+/// century: of random keys of that length, one in some 2,000 is.
+fn is_made_of_time(digits: &str) -> bool {
+    let part = |range| digits.get(range).and_then(|part| u64::from_str_radix(part, 16).ok());
+    let (Some(low), Some(middle), Some(high), Some(variant)) = (part(0..8), part(8..12), part(12..16), part(16..17))
+    else {
+        return false;
+    };
+    // 100 ns since 1582, 12 bits of it beside the version.
+    let time = match high >> 12 {
+        1 => (high & 0xfff) << 48 | middle << 32 | low,
+        6 => low << 28 | middle << 12 | high & 0xfff,
+        _ => return false,
+    };
+    digits.len() == LEAST_DIGITS && variant & 0b1100 == 0b1000 && THIS_CENTURY.contains(&time)
+}
+
+/// From 2000 to 2100, in 100 ns since 15 October 1582.
+const THIS_CENTURY: std::ops::Range<u64> = 0x01d3_bfde_63b0_0000..0x0243_dd56_b5a6_c000;
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a String cannot fail");
@@ -222,6 +281,21 @@ mod tests {
         let uuid = Uid::random_uuid().expect("random");
         assert_eq!(Uid::parse(uuid.wire()).expect("own shape").digest(), uuid.digest());
         assert_eq!(uuid.wire().as_bytes()[14], b'4');
+    }
+
+    #[test]
+    fn weak_keys_are_known() {
+        let weakness = |text: &str| Uid::parse(text).expect("a UID").weakness();
+        assert_eq!(weakness("4f8583bc-a4d3-11ee-9fd6-034d1fcbd7c3"), Some(Weakness::Guessable));
+        assert_eq!(weakness("4f8583bca4d311ee9fd6034d1fcbd7c3"), Some(Weakness::Guessable));
+        assert_eq!(weakness("1eea4d34-f858-63bc-9fd6-034d1fcbd7c3"), Some(Weakness::Guessable));
+        assert_eq!(weakness("4f8583bc-a4d3-41ee-9fd6-034d1fcbd7c3"), Some(Weakness::Short));
+        assert_eq!(weakness("4f8583bca4d341ee9fd6034d1fcbd7c3"), None);
+        assert_eq!(weakness(&"ab".repeat(32)), Some(Weakness::Repetitive));
+        assert_eq!(weakness(&"0".repeat(32)), Some(Weakness::Repetitive));
+        for _ in 0..1000 {
+            assert_eq!(Uid::random().expect("random").weakness(), None);
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::write_durably;
-use crate::session::Protection;
+use crate::auth::Caller;
+use crate::session::{Protection, Weakness};
 
 /// The format that this program writes.
 pub const FORMAT: u32 = 1;
@@ -50,6 +51,21 @@ pub struct Record {
     /// From where connections are taken; none: from anywhere.
     #[serde(default)]
     pub sources: Vec<IpNet>,
+    /// Whose it is.
+    #[serde(default)]
+    pub owner: Caller,
+    /// What is weak about its key.
+    #[serde(default)]
+    pub weakness: Option<Weakness>,
+    /// What carries its bytes; `None`: what the gateway chooses.
+    #[serde(default)]
+    pub backend: Option<String>,
+    /// The floor of its tunnel; `None`: the gateway's.
+    #[serde(default)]
+    pub protection: Option<Protection>,
+    /// The longest that its lifetime may be made.
+    #[serde(default)]
+    pub max_lifetime_ms: Option<u64>,
 }
 
 /// A plan that is live.
@@ -138,6 +154,11 @@ mod tests {
             expires_ms: None,
             max_idle_ms: None,
             sources: vec!["198.51.100.0/24".parse().expect("a network")],
+            owner: Caller::Anyone,
+            weakness: None,
+            backend: Some("native".into()),
+            protection: Some(Protection::Confidentiality),
+            max_lifetime_ms: None,
         }
     }
 

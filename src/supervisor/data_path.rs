@@ -13,7 +13,7 @@ use super::place::{Bounds, Place};
 use super::report::{Report, Reporter};
 use super::site::Site;
 use super::unit::{self, Draft, ServeError, Unit};
-use crate::backend::{Circumstances, Folder, Stage, render};
+use crate::backend::{Circumstances, Folder, Manifest, Stage, render};
 use crate::ports::PortLease;
 use crate::session::{Plan, SessionId};
 use crate::store::Sighting;
@@ -39,12 +39,13 @@ impl DataPath {
     #[must_use]
     pub fn open(
         site: Arc<Site>,
+        backend: Arc<Manifest>,
         session: SessionId,
         folder: Folder,
         leases: Vec<PortLease>,
         reporter: Reporter,
     ) -> Self {
-        Self::begin(site, session, folder, leases, reporter, None)
+        Self::begin(site, backend, session, folder, leases, reporter, None)
     }
 
     /// Makes the task for a session of an earlier run: takes over the processes
@@ -52,17 +53,19 @@ impl DataPath {
     #[must_use]
     pub fn resume(
         site: Arc<Site>,
+        backend: Arc<Manifest>,
         session: SessionId,
         folder: Folder,
         leases: Vec<PortLease>,
         reporter: Reporter,
         plan: Resumed,
     ) -> Self {
-        Self::begin(site, session, folder, leases, reporter, Some(plan))
+        Self::begin(site, backend, session, folder, leases, reporter, Some(plan))
     }
 
     fn begin(
         site: Arc<Site>,
+        backend: Arc<Manifest>,
         session: SessionId,
         folder: Folder,
         leases: Vec<PortLease>,
@@ -74,6 +77,7 @@ impl DataPath {
         let stop = CancellationToken::new();
         let task = Task {
             site,
+            backend,
             session,
             place: Place::new(folder, leases, bounds),
             reporter,
@@ -103,6 +107,7 @@ impl DataPath {
 
 struct Task {
     site: Arc<Site>,
+    backend: Arc<Manifest>,
     session: SessionId,
     place: Place,
     reporter: Reporter,
@@ -320,7 +325,7 @@ impl Task {
 
     /// What must be started or changed; a stage whose text stays the same is left alone.
     fn drafts(&self, plan: &Plan) -> Result<Vec<Draft>, ServeError> {
-        let stages = self.site.chosen().stages(plan, &self.place.folder.path);
+        let stages = self.site.chosen(&self.backend).stages(plan, &self.place.folder.path);
         let circumstances = Circumstances {
             protection: plan.protection,
             connections: self.site.connections,

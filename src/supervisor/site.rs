@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::sandbox::Sandbox;
 use crate::backend::{Catalog, Chosen, Manifest, Program, ProgramError, Programs, locate};
-use crate::session::{Role, Sources};
+use crate::session::{Protection, Role, Sources};
 
 /// What all data paths of this gateway have in common.
 #[derive(Debug)]
@@ -31,10 +31,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// The backends that the operator chose.
+    /// The backends that serve a session of this one.
     #[must_use]
-    pub fn chosen(&self) -> Chosen<'_> {
-        Chosen { backend: &self.backend, terminator: &self.terminator, gate: &self.gate }
+    pub fn chosen<'a>(&'a self, backend: &'a Arc<Manifest>) -> Chosen<'a> {
+        Chosen { backend, terminator: &self.terminator, gate: &self.gate }
     }
 
     /// The programs that such a session needs, looked for anew: an operator may
@@ -42,8 +42,20 @@ impl Site {
     ///
     /// # Errors
     /// [`ProgramError`] for the first that is missing.
-    pub fn find_programs(&self, role: Role, sources: &Sources) -> Result<Vec<Program>, ProgramError> {
-        self.chosen().taking_part(role, sources).map(|manifest| self.programs.find(manifest)).collect()
+    pub fn find_programs(
+        &self,
+        backend: &Arc<Manifest>,
+        role: Role,
+        sources: &Sources,
+    ) -> Result<Vec<Program>, ProgramError> {
+        self.chosen(backend).taking_part(role, sources).map(|manifest| self.programs.find(manifest)).collect()
+    }
+
+    /// Whether a tunnel that this backend serves can have that protection.
+    #[must_use]
+    pub fn can_protect(&self, backend: &Manifest, protection: Protection) -> bool {
+        let end = if backend.speaks_psk() { backend } else { &self.terminator };
+        end.abilities.psk.contains(&protection)
     }
 
     /// The files of all backends' programs that are installed here.

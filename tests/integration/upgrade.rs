@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use scistream::auth::Caller;
 use scistream::session::Protection;
 use scistream::store::{Live, Record};
 
@@ -51,6 +52,12 @@ fn journals_of_format_1_say_what_they_said() {
         expires_ms: Some(1_795_245_357_452),
         max_idle_ms: None,
         sources: vec![],
+        // What format 1 did not have from the start.
+        owner: Caller::Anyone,
+        weakness: None,
+        backend: None,
+        protection: None,
+        max_lifetime_ms: None,
     };
     let cons = Record {
         session: "7bfd46a345ce-cons".into(),

@@ -28,8 +28,7 @@ async fn the_drafts_name_of_the_service_does_the_same() {
             num_conn: 1,
             rate: 10_000,
             lifetime_seconds: 0,
-            idle_seconds: 0,
-            sources: vec![],
+            ..wire::Request::default()
         };
         let hello = wire::Hello { uid: uid.clone(), prod_listeners: announced, role: role.into() };
         let (mut one, mut other) = (draft.clone(), draft.clone());
@@ -63,8 +62,7 @@ async fn both_names_share_their_sessions() {
         num_conn: 1,
         rate: 0,
         lifetime_seconds: 0,
-        idle_seconds: 0,
-        sources: vec![],
+        ..wire::Request::default()
     };
     let endpoints = vec!["127.0.0.1:5300".to_owned()];
     let hello = wire::Hello { uid: uid.clone(), prod_listeners: endpoints.clone(), role: "PROD".into() };

@@ -11,36 +11,36 @@ use super::super::adoption::{self, Adoption};
 use super::super::feed::SessionView;
 use super::super::handle::{Answer, Order, SessionHandle};
 use super::super::term::Term;
-use super::super::{Reserved, Shared};
+use super::super::{Reserved, Shared, Standing};
 use super::{BOOKS_PERIOD, Task};
 use crate::flows::{Books, Ledger};
 use crate::ports::PortLease;
-use crate::session::{Machine, SessionId, Sources};
+use crate::session::{Machine, SessionId};
 use crate::store::{SessionFolder, Sighting};
 use crate::supervisor::{DataPath, Reporter, Resumed};
 
 /// What a new session starts with.
 pub(in crate::engine) struct SessionParts {
     pub(in crate::engine) session: SessionId,
+    pub(in crate::engine) standing: Standing,
     pub(in crate::engine) leases: Vec<PortLease>,
     pub(in crate::engine) folder: SessionFolder,
     pub(in crate::engine) answer: Answer<Reserved>,
     pub(in crate::engine) lifetime: Option<Duration>,
     pub(in crate::engine) max_idle: Option<Duration>,
-    pub(in crate::engine) sources: Sources,
     pub(in crate::engine) shared: Arc<Shared>,
 }
 
 /// A session's task, to be spawned once the session is in its place. It ends, and
 /// leaves nothing, when the session ends.
 pub(in crate::engine) fn open(parts: SessionParts) -> (SessionHandle, impl Future<Output = ()> + use<>) {
-    let SessionParts { session, leases, folder, answer, lifetime, max_idle, sources, shared } = parts;
-    let (mut task, handle, inbox) = Task::new(session, Machine::default(), leases, folder, Books::default(), shared);
+    let SessionParts { session, standing, leases, folder, answer, lifetime, max_idle, shared } = parts;
+    let (mut task, handle, inbox) =
+        Task::new(session, standing, Machine::default(), leases, folder, Books::default(), shared);
     task.awaits_hello.store(true, Ordering::Release);
     task.waiting_reserve = Some(answer);
     task.term = Term::lasting(lifetime);
     task.limit_idleness(max_idle);
-    task.sources = sources;
     task.publish("reserved");
     (handle, task.run(inbox))
 }
@@ -60,20 +60,20 @@ pub(in crate::engine) fn resume(
     shared: Arc<Shared>,
     seen: Sighting,
 ) -> ResumedSession<impl Future<Output = ()> + use<>> {
-    let Adoption { session, folder, machine, journal, leases, announced_targets, was_changing, .. } = found;
-    let Adoption { created, expires, max_idle, sources, books, .. } = found;
-    let (mut task, handle, inbox) = Task::new(session, machine, leases, folder, books, shared);
+    let Adoption { session, standing, folder, machine, journal, leases, announced_targets, was_changing, .. } = found;
+    let Adoption { created, expires, max_idle, books, .. } = found;
+    let (mut task, handle, inbox) = Task::new(session, standing, machine, leases, folder, books, shared);
     task.announced_targets = announced_targets;
     task.created = created;
     task.journal = Some(journal);
     task.term = expires.map_or_else(Term::default, |end| Term::rest(created, end, SystemTime::now()));
     task.limit_idleness(max_idle);
-    task.sources = sources;
     let (settle, settled) = oneshot::channel();
     if let Some(plan) = task.machine.live.clone() {
         task.settle = Some(settle);
         task.data_path = Some(DataPath::resume(
             Arc::clone(&task.shared.site),
+            Arc::clone(&task.standing.backend),
             session,
             task.folder.places().clone(),
             std::mem::take(&mut task.leases),
@@ -92,6 +92,7 @@ pub(in crate::engine) fn resume(
 impl Task {
     fn new(
         session: SessionId,
+        standing: Standing,
         machine: Machine,
         leases: Vec<PortLease>,
         folder: SessionFolder,
@@ -105,12 +106,15 @@ impl Task {
         let created = SystemTime::now();
         let view = SessionView {
             session,
+            owner: standing.owner.clone(),
+            weakness: standing.weakness,
+            backend: standing.backend.name.clone(),
             state: machine.state,
             health: machine.health.clone(),
             listeners: listeners.clone(),
             targets: vec![],
-            protection: shared.settings.protection,
-            sources: Sources::default(),
+            protection: standing.protection,
+            sources: standing.sources.clone(),
             revision: machine.revision,
             created,
             expires: None,
@@ -119,10 +123,11 @@ impl Task {
         let gauge = shared.meter.gauge(listeners.iter().map(|l| l.0).collect(), Ledger::resume(books.clone()));
         let (view, seen) = watch::channel(view);
         let ledger = gauge.ledger();
-        let handle =
-            SessionHandle { session, orders, awaits_hello: Arc::clone(&awaits_hello), view: seen, ledger, processes };
+        let (owner, awaits) = (standing.owner.clone(), Arc::clone(&awaits_hello));
+        let handle = SessionHandle { session, owner, orders, awaits_hello: awaits, view: seen, ledger, processes };
         let task = Self {
             session,
+            standing,
             deadline: Instant::now() + shared.settings.hello_timeout,
             shared,
             machine,
@@ -145,7 +150,6 @@ impl Task {
             created,
             term: Term::default(),
             max_idle: None,
-            sources: Sources::default(),
             idle_check: Instant::now(),
             view,
         };

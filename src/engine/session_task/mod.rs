@@ -14,17 +14,17 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::adoption::{self, Grant};
+use super::adoption::{self, Span};
 use super::feed::SessionView;
 use super::handle::{Announcement, Answer, Order, reply};
 use super::refusal::{Code, Refusal};
 use super::term::{FAR, Term};
-use super::{Announced, Reserved, Serving, Shared};
+use super::{Announced, Reserved, Serving, Shared, Standing, minutes, shorter};
 use crate::flows::{BooksFile, Gauge};
 use crate::ports::PortLease;
 use crate::session::{
-    Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, Sources,
-    State, TargetAddr,
+    Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
+    TargetAddr,
 };
 use crate::store::{Record, SessionFolder};
 use crate::supervisor::{DataPath, Report, Reporter, ServeError};
@@ -34,6 +34,7 @@ const BOOKS_PERIOD: Duration = Duration::from_secs(10);
 
 struct Task {
     session: SessionId,
+    standing: Standing,
     shared: Arc<Shared>,
     machine: Machine,
     /// Empty once the data path has them.
@@ -61,7 +62,6 @@ struct Task {
     created: SystemTime,
     term: Term,
     max_idle: Option<Duration>,
-    sources: Sources,
     /// When the session may have been idle for so long.
     idle_check: Instant,
     view: watch::Sender<SessionView>,
@@ -73,18 +73,22 @@ impl Task {
         let live = self.machine.live.as_ref();
         let view = SessionView {
             session: self.session,
+            owner: self.standing.owner.clone(),
+            weakness: self.standing.weakness,
+            backend: self.standing.backend.name.clone(),
             state: self.machine.state,
             health: self.machine.health.clone(),
             listeners: self.listeners.clone(),
             targets: live.iter().flat_map(|plan| plan.routes.iter().map(|route| route.target)).collect(),
-            protection: live.map_or(self.shared.settings.protection, |plan| plan.protection),
-            sources: self.sources.clone(),
+            protection: live.map_or(self.standing.protection, |plan| plan.protection),
+            sources: self.standing.sources.clone(),
             revision: self.machine.revision,
             created: self.created,
             expires: self.term.expires(),
             traffic: self.gauge.ledger().borrow().traffic(),
         };
         tracing::info!(session = %self.session, state = %view.state, "{what}");
+        minutes::note_change(&self.shared.audit, what, &view);
         self.view.send_replace(view.clone());
         self.shared.feed.publish(what.to_owned(), view);
     }
@@ -152,6 +156,7 @@ impl Task {
             Order::SpoiltHello { .. } => {}
             Order::Retarget { targets, answer } => self.retarget(targets, answer).await,
             Order::Renew { lifetime, answer } => {
+                let lifetime = shorter(lifetime, self.standing.max_lifetime);
                 let before = std::mem::replace(&mut self.term, Term::lasting(lifetime));
                 match self.write_journal().await {
                     Ok(()) => {
@@ -224,9 +229,8 @@ impl Task {
 
     async fn retarget(&mut self, targets: Vec<TargetAddr>, answer: Answer<Serving>) {
         let targets = if targets.is_empty() { &self.announced_targets } else { &targets };
-        let protection = self.shared.settings.protection;
-        let plan = Plan::new(self.session.role, protection, &self.listeners, targets);
-        match plan.map(|plan| plan.only_from(self.sources.clone())) {
+        let plan = Plan::new(self.session.role, self.standing.protection, &self.listeners, targets);
+        match plan.map(|plan| plan.only_from(self.standing.sources.clone())) {
             // A second UPDATE is rejected by the machine, and must not displace the first one's answer.
             Some(plan) if self.waiting_update.is_none() => {
                 self.waiting_update = Some(answer);
@@ -317,13 +321,9 @@ impl Task {
 
     /// Writes down what is about to be done, before it is done.
     async fn write_journal(&mut self) -> std::io::Result<()> {
-        let grant = Grant {
-            created: self.created,
-            expires: self.term.expires(),
-            max_idle: self.max_idle,
-            sources: self.sources.clone(),
-        };
-        let record = adoption::record(self.session, &self.machine, &self.listeners, &self.announced_targets, grant);
+        let span = Span { created: self.created, expires: self.term.expires(), max_idle: self.max_idle };
+        let (standing, machine) = (&self.standing, &self.machine);
+        let record = adoption::record(self.session, standing, machine, &self.listeners, &self.announced_targets, span);
         if let Some(record) = record
             && self.journal.as_ref() != Some(&record)
         {
@@ -365,6 +365,7 @@ impl Task {
                 let path = self.data_path.get_or_insert_with(|| {
                     DataPath::open(
                         Arc::clone(&self.shared.site),
+                        Arc::clone(&self.standing.backend),
                         self.session,
                         self.folder.places().clone(),
                         std::mem::take(&mut self.leases),

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
 
 use super::Operators;
+use crate::auth::{Caller, certified};
 use crate::store::OperatorWord;
 
 /// Handshakes that may be under way at once.
@@ -38,7 +39,7 @@ pub(super) struct ControlStream {
 }
 
 /// Who is at the other end of a control connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Peer {
     /// Whoever can reach the control port.
     Tcp {
@@ -46,6 +47,8 @@ pub(super) enum Peer {
         peer: SocketAddr,
         /// The one of ours that they reached.
         local: SocketAddr,
+        /// Whom their certificate names, if they have one.
+        certified: Option<Caller>,
     },
     /// Root, or the user that we run as, over the unix socket in the state folder.
     Operator,
@@ -53,13 +56,29 @@ pub(super) enum Peer {
 
 impl Peer {
     /// Whether the caller is on this host.
-    pub(super) fn is_on_this_host(self) -> bool {
+    pub(super) fn is_on_this_host(&self) -> bool {
         match self {
             Self::Operator => true,
-            Self::Tcp { peer, local } => {
+            Self::Tcp { peer, local, .. } => {
                 let (peer, local) = (peer.ip().to_canonical(), local.ip().to_canonical());
                 peer.is_loopback() || peer == local
             }
+        }
+    }
+
+    /// The caller's address; none over the unix socket.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Operator => None,
+            Self::Tcp { peer, .. } => Some(peer.ip().to_canonical()),
+        }
+    }
+
+    /// Who it is, where the connection itself says so.
+    pub(super) fn certified(&self) -> Option<&Caller> {
+        match self {
+            Self::Operator => Some(&Caller::Operator),
+            Self::Tcp { certified, .. } => certified.as_ref(),
         }
     }
 }
@@ -90,13 +109,15 @@ pub(super) async fn accept(
         make_room(&mut under_way);
         // One that has gone already has no address any more.
         let Ok(local) = stream.local_addr() else { continue };
-        let caller = Peer::Tcp { peer, local };
         let (tls, ready) = (tls.clone(), ready.clone());
         // Ends by its deadline at the latest.
         let handshake = tokio::spawn(async move {
             match timeout(HANDSHAKE_DEADLINE, handshake(stream, tls)).await {
                 // The receiver goes only when the server stops.
-                Ok(Ok(io)) => drop(ready.send(Ok(ControlStream { io, peer: caller })).await),
+                Ok(Ok((io, certified))) => {
+                    let peer = Peer::Tcp { peer, local, certified };
+                    drop(ready.send(Ok(ControlStream { io, peer })).await);
+                }
                 Ok(Err(e)) => tracing::info!(%peer, "a control connection failed its handshake: {e}"),
                 Err(_) => tracing::info!(%peer, "a control connection did not finish its handshake in time"),
             }
@@ -159,21 +180,23 @@ async fn says(mut stream: UnixStream, word: OperatorWord) -> io::Result<UnixStre
 async fn handshake(
     stream: TcpStream,
     tls: Option<SslAcceptor>,
-) -> Result<Box<dyn Io>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(Box<dyn Io>, Option<Caller>), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
-        return Ok(Box::new(stream));
+        return Ok((Box::new(stream), None));
     };
     let mut stream = SslStream::new(Ssl::new(tls.context())?, stream)?;
     Pin::new(&mut stream).accept().await?;
-    Ok(Box::new(stream))
+    // There is one only if an authority of the site's vouches for it.
+    let certified = stream.ssl().peer_certificate().as_deref().and_then(certified);
+    Ok((Box::new(stream), certified))
 }
 
 impl Connected for ControlStream {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 }
 
@@ -203,8 +226,11 @@ mod tests {
 
     #[test]
     fn callers_on_the_gateway_are_told_from_others() {
-        let tcp =
-            |peer: &str, local: &str| Peer::Tcp { peer: peer.parse().expect(peer), local: local.parse().expect(local) };
+        let tcp = |peer: &str, local: &str| Peer::Tcp {
+            peer: peer.parse().expect(peer),
+            local: local.parse().expect(local),
+            certified: None,
+        };
         assert!(tcp("127.0.0.1:1", "127.0.0.1:5000").is_on_this_host());
         assert!(tcp("192.0.2.1:1", "192.0.2.1:5000").is_on_this_host());
         assert!(tcp("[::ffff:192.0.2.1]:1", "192.0.2.1:5000").is_on_this_host());

@@ -7,23 +7,36 @@ use tonic::{Request, Response, Status};
 use wire::control_server::Control;
 use wire::sci_stream_control_server::SciStreamControl;
 
+use super::gatekeeper::requester;
 use super::parse;
 use super::status::status;
-use crate::engine::{Engine, Refusal};
-use crate::session::{ListenAddr, ReleaseReason, Role, Uid};
+use crate::auth::Login;
+use crate::engine::{Engine, Refusal, Requester};
+use crate::session::{ListenAddr, ReleaseReason, Role};
 
 /// What the operator says of how this front end speaks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Manners {
     /// What peers are told instead of the address listened on.
     pub advertise: Option<IpAddr>,
     /// The most listeners that one session may ask for.
     pub max_listeners: u16,
+    /// What callers are told of how to prove who they are.
+    pub authentication: Authentication,
+}
+
+/// How callers may prove who they are.
+#[derive(Debug, Clone, Default)]
+pub struct Authentication {
+    /// By name; none: whoever can connect is served.
+    pub ways: Vec<String>,
+    /// Where they log in.
+    pub logins: Vec<Login>,
 }
 
 impl Manners {
     /// Listeners as others can reach them.
-    pub(super) fn told(self, role: Role, listeners: &[ListenAddr]) -> Vec<String> {
+    pub(super) fn told(&self, role: Role, listeners: &[ListenAddr]) -> Vec<String> {
         let told = |listener: &ListenAddr| match self.advertise {
             Some(ip) if role == Role::Prod || listener.0.ip().is_unspecified() => {
                 SocketAddr::new(ip, listener.0.port())
@@ -42,10 +55,11 @@ pub(super) struct ControlService {
 }
 
 impl ControlService {
-    async fn reserve(&self, message: wire::Request) -> Result<wire::Response, Refusal> {
+    async fn reserve(&self, by: Requester, message: wire::Request) -> Result<wire::Response, Refusal> {
         let uid = parse::uid(&message.uid)?;
-        let command = parse::reserve(uid.clone(), &message, self.manners.max_listeners)
-            .inspect_err(|_| self.engine.spoil_request(&uid))?;
+        let (digest, caller) = (uid.digest(), by.caller.clone());
+        let command = parse::reserve(by, uid, &message, self.manners.max_listeners)
+            .inspect_err(|_| self.engine.spoil_request(digest, &caller))?;
         let role = command.role;
         let reserved = self.engine.reserve(command).await?;
         Ok(wire::Response {
@@ -54,10 +68,11 @@ impl ControlService {
         })
     }
 
-    async fn announce(&self, message: wire::Hello) -> Result<wire::AppResponse, Refusal> {
+    async fn announce(&self, by: Requester, message: wire::Hello) -> Result<wire::AppResponse, Refusal> {
         let uid = parse::uid(&message.uid)?;
-        let command = parse::announce(uid.clone(), &message).inspect_err(|refusal| {
-            self.spoil_hello(&uid, &message.role, refusal);
+        let (digest, caller) = (uid.digest(), by.caller.clone());
+        let command = parse::announce(by, uid, &message).inspect_err(|refusal| {
+            self.engine.spoil_hello(digest, parse::role(&message.role).ok(), &caller, refusal);
         })?;
         let announced = self.engine.announce(command).await?;
         let listeners = self.manners.told(announced.role, &announced.listeners);
@@ -67,12 +82,8 @@ impl ControlService {
         })
     }
 
-    fn spoil_hello(&self, uid: &Uid, role: &str, refusal: &Refusal) {
-        self.engine.spoil_hello(uid, parse::role(role).ok(), refusal);
-    }
-
-    async fn retarget(&self, message: wire::UpdateTargets) -> Result<wire::Response, Refusal> {
-        let command = parse::retarget(parse::uid(&message.uid)?, &message)?;
+    async fn retarget(&self, by: Requester, message: wire::UpdateTargets) -> Result<wire::Response, Refusal> {
+        let command = parse::retarget(by, parse::uid(&message.uid)?, &message)?;
         let role = command.role;
         let serving = self.engine.retarget(command).await?;
         Ok(wire::Response {
@@ -81,8 +92,8 @@ impl ControlService {
         })
     }
 
-    async fn give_back(&self, message: wire::Release) -> Result<wire::Response, Refusal> {
-        self.engine.release(&parse::uid(&message.uid)?, ReleaseReason::Asked).await?;
+    async fn give_back(&self, by: Requester, message: wire::Release) -> Result<wire::Response, Refusal> {
+        self.engine.release(&by, &parse::uid(&message.uid)?, ReleaseReason::Asked).await?;
         Ok(wire::Response::default())
     }
 }
@@ -94,19 +105,19 @@ pub(super) fn answer<T>(outcome: Result<T, Refusal>) -> Result<Response<T>, Stat
 #[tonic::async_trait]
 impl Control for ControlService {
     async fn req(&self, request: Request<wire::Request>) -> Result<Response<wire::Response>, Status> {
-        answer(self.reserve(request.into_inner()).await)
+        answer(self.reserve(requester(&request)?, request.into_inner()).await)
     }
 
     async fn hello(&self, request: Request<wire::Hello>) -> Result<Response<wire::AppResponse>, Status> {
-        answer(self.announce(request.into_inner()).await)
+        answer(self.announce(requester(&request)?, request.into_inner()).await)
     }
 
     async fn update(&self, request: Request<wire::UpdateTargets>) -> Result<Response<wire::Response>, Status> {
-        answer(self.retarget(request.into_inner()).await)
+        answer(self.retarget(requester(&request)?, request.into_inner()).await)
     }
 
     async fn release(&self, request: Request<wire::Release>) -> Result<Response<wire::Response>, Status> {
-        answer(self.give_back(request.into_inner()).await)
+        answer(self.give_back(requester(&request)?, request.into_inner()).await)
     }
 }
 

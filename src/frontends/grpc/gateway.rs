@@ -12,8 +12,10 @@ use wire::gateway_server::Gateway;
 
 use super::accept::Peer;
 use super::control::{Manners, answer};
+use super::gatekeeper::requester;
 use super::parse;
-use crate::engine::{Engine, Listed, Refusal, SessionEvent, SessionView, milliseconds};
+use crate::auth::{Caller, Login};
+use crate::engine::{Engine, Listed, Refusal, Requester, SessionEvent, SessionView, milliseconds};
 use crate::flows::{Flow, Ledger, Traffic};
 use crate::session::Health;
 use crate::supervisor::{ProcessView, Usage};
@@ -43,6 +45,9 @@ impl GatewayService {
             created_ms: milliseconds(view.created),
             expires_ms: view.expires.map_or(0, milliseconds),
             sources: view.sources.networks().iter().map(ToString::to_string).collect(),
+            owner: view.owner.to_string(),
+            weakness: view.weakness.map(|weakness| weakness.to_string()).unwrap_or_default(),
+            backend: view.backend.clone(),
             traffic: view.traffic.as_ref().map(traffic),
             processes: vec![],
         }
@@ -67,14 +72,14 @@ impl GatewayService {
         }
     }
 
-    async fn renewed(&self, message: wire::RenewRequest) -> Result<wire::ListResponse, Refusal> {
+    async fn renewed(&self, by: &Requester, message: wire::RenewRequest) -> Result<wire::ListResponse, Refusal> {
         let lifetime = parse::seconds(message.lifetime_seconds);
-        let views = self.engine.renew(&parse::uid(&message.uid)?, lifetime).await?;
+        let views = self.engine.renew(by, &parse::uid(&message.uid)?, lifetime).await?;
         Ok(wire::ListResponse { sessions: views.iter().map(|view| self.session(view)).collect(), sequence: 0 })
     }
 
-    async fn released(&self, message: wire::ReleaseRequest) -> Result<wire::ReleaseResponse, Refusal> {
-        let released = self.engine.release(&parse::uid(&message.uid)?, parse::reason(&message.reason)).await?;
+    async fn released(&self, by: &Requester, message: wire::ReleaseRequest) -> Result<wire::ReleaseResponse, Refusal> {
+        let released = self.engine.release(by, &parse::uid(&message.uid)?, parse::reason(&message.reason)).await?;
         Ok(wire::ReleaseResponse { released: number(released) })
     }
 }
@@ -83,20 +88,21 @@ type Events = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Gateway for GatewayService {
-    async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
-        let (listed, sequence) = self.engine.list().await;
+    async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
+        let (listed, sequence) = self.engine.list(&requester(&request)?.caller).await;
         let sessions = listed.iter().map(|listed| self.listed(listed)).collect();
         Ok(Response::new(wire::ListResponse { sessions, sequence }))
     }
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::Session>, Status> {
-        let found = self.engine.get(&request.into_inner().id).await;
+        let by = requester(&request)?;
+        let found = self.engine.get(&by.caller, &request.into_inner().id).await;
         answer(found.map(|listed| self.listed(&listed)).ok_or(Refusal::NoSuchSession))
     }
 
     async fn flows(&self, request: Request<wire::FlowsRequest>) -> Result<Response<wire::FlowsResponse>, Status> {
+        let mut all = self.engine.flows(&requester(&request)?.caller);
         let id = request.into_inner().id;
-        let mut all = self.engine.flows();
         all.retain(|(view, _)| id.is_empty() || view.session.is_named(&id));
         if all.is_empty() && !id.is_empty() {
             return answer(Err(Refusal::NoSuchSession));
@@ -108,8 +114,9 @@ impl Gateway for GatewayService {
     type WatchStream = Events;
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Events>, Status> {
+        let by = requester(&request)?;
         let wire::WatchRequest { after, id } = request.into_inner();
-        let subscription = match self.engine.watch(after) {
+        let subscription = match self.engine.watch(&by.caller, after) {
             Ok(subscription) => subscription,
             Err(refusal) => return answer(Err(refusal)),
         };
@@ -118,7 +125,9 @@ impl Gateway for GatewayService {
             event.map_err(|_| super::status::status(&Refusal::EventsGone))
         });
         let service = self.clone();
-        let wanted = move |event: &SessionEvent| id.is_empty() || event.session.session.is_named(&id);
+        let concerns = subscription.concerns;
+        let wanted =
+            move |event: &SessionEvent| concerns(event) && (id.is_empty() || event.session.session.is_named(&id));
         let events = iter(subscription.missed.into_iter().map(Ok)).chain(live).filter_map(move |event| match event {
             Ok(event) => wanted(&event).then(|| Ok(service.event(&event))),
             Err(status) => Some(Err(status)),
@@ -127,28 +136,39 @@ impl Gateway for GatewayService {
     }
 
     async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::ListResponse>, Status> {
-        answer(self.renewed(request.into_inner()).await)
+        let by = requester(&request)?;
+        answer(self.renewed(&by, request.into_inner()).await)
     }
 
     async fn release(&self, request: Request<wire::ReleaseRequest>) -> Result<Response<wire::ReleaseResponse>, Status> {
-        answer(self.released(request.into_inner()).await)
+        let by = requester(&request)?;
+        answer(self.released(&by, request.into_inner()).await)
     }
 
     async fn drain(&self, request: Request<wire::DrainRequest>) -> Result<Response<wire::DrainResponse>, Status> {
-        // While nobody has to say who they are, only this host may end what belongs to others.
-        if !request.extensions().get::<Peer>().is_some_and(|peer| peer.is_on_this_host()) {
-            return answer(Err(Refusal::OnlyFromHere));
-        }
+        let by = requester(&request)?;
+        let here = request.extensions().get::<Peer>().is_some_and(Peer::is_on_this_host);
         let wait = Duration::from_secs(request.into_inner().wait_seconds);
-        let released = self.engine.drain(wait).await;
-        Ok(Response::new(wire::DrainResponse { released: number(released) }))
+        let drained = self.engine.drain_for(&by, here, wait).await;
+        answer(drained.map(|released| wire::DrainResponse { released: number(released) }))
     }
 
     async fn capabilities(
         &self,
-        _: Request<wire::CapabilitiesRequest>,
+        request: Request<wire::CapabilitiesRequest>,
     ) -> Result<Response<wire::CapabilitiesResponse>, Status> {
         let overview = self.engine.overview();
+        let authentication = &self.manners.authentication;
+        let for_strangers = wire::CapabilitiesResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            authentication: authentication.ways.clone(),
+            logins: authentication.logins.iter().map(login).collect(),
+            ..wire::CapabilitiesResponse::default()
+        };
+        // What a gateway has, and how full it is, is for those whom it knows.
+        if !authentication.ways.is_empty() && requester(&request)?.caller == Caller::Anyone {
+            return Ok(Response::new(for_strangers));
+        }
         let (site, settings) = (&overview.site, &overview.settings);
         let backend = |manifest: &std::sync::Arc<crate::backend::Manifest>| {
             let found = site.programs.find(manifest);
@@ -161,7 +181,6 @@ impl Gateway for GatewayService {
             }
         };
         Ok(Response::new(wire::CapabilitiesResponse {
-            version: env!("CARGO_PKG_VERSION").into(),
             backends: site.catalog.all().map(backend).collect(),
             backend: site.backend.name.clone(),
             terminator: site.terminator.name.clone(),
@@ -173,10 +192,36 @@ impl Gateway for GatewayService {
             max_sessions: number(settings.max_sessions),
             max_listeners: self.manners.max_listeners.into(),
             max_lifetime_seconds: settings.max_lifetime.map_or(0, |most| most.as_secs()),
-            authentication: vec![],
             draining: overview.draining,
-            logins: vec![],
+            ..for_strangers
         }))
+    }
+}
+
+fn login(login: &Login) -> wire::Login {
+    wire::Login {
+        provider: login.provider.clone(),
+        kind: if login.globus { "globus" } else { "oidc" }.into(),
+        issuer: login.issuer.clone(),
+        client_id: login.client_id.clone(),
+        scopes: login.scopes.clone(),
+        resource: login.resource.clone(),
+        ..globus_endpoints(login)
+    }
+}
+
+/// Globus names not all of its endpoints in its metadata, and shows the code on a page.
+fn globus_endpoints(login: &Login) -> wire::Login {
+    let at = |path: &str| format!("{}/v2/{path}", login.issuer);
+    match login.globus {
+        false => wire::Login::default(),
+        true => wire::Login {
+            authorization_endpoint: at("oauth2/authorize"),
+            token_endpoint: at("oauth2/token"),
+            revocation_endpoint: at("oauth2/token/revoke"),
+            paste_redirect_uri: at("web/auth-code"),
+            ..wire::Login::default()
+        },
     }
 }
 

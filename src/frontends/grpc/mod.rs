@@ -3,6 +3,7 @@
 
 mod accept;
 mod control;
+mod gatekeeper;
 mod gateway;
 mod parse;
 mod status;
@@ -26,7 +27,8 @@ use crate::engine::Engine;
 use crate::store::OperatorWord;
 
 use control::ControlService;
-pub use control::Manners;
+pub use control::{Authentication, Manners};
+pub use gatekeeper::Gatekeeper;
 use gateway::GatewayService;
 
 /// No message of the contract is larger.
@@ -53,6 +55,8 @@ pub struct Doors {
     pub tls: Option<SslAcceptor>,
     /// From the operator on this host.
     pub operators: Option<Operators>,
+    /// Who lets them in.
+    pub gatekeeper: Gatekeeper,
 }
 
 /// Where the operator comes in.
@@ -68,7 +72,7 @@ pub struct Operators {
 /// # Errors
 /// [`GrpcError`]
 pub async fn serve(engine: Engine, manners: Manners, doors: Doors, stop: CancellationToken) -> Result<(), GrpcError> {
-    let service = ControlService { engine: engine.clone(), manners };
+    let service = ControlService { engine: engine.clone(), manners: manners.clone() };
     let gateway = GatewayService { engine, manners };
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<ControlServer<ControlService>>().await;
@@ -84,6 +88,7 @@ pub async fn serve(engine: Engine, manners: Manners, doors: Doors, stop: Cancell
     let outcome = Server::builder()
         .max_concurrent_streams(MOST_STREAMS_PER_CONNECTION)
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .layer(doors.gatekeeper)
         .add_service(ControlServer::new(service.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES))
         .add_service(SciStreamControlServer::new(service).max_decoding_message_size(MOST_MESSAGE_BYTES))
         .add_service(GatewayServer::new(gateway).max_decoding_message_size(MOST_MESSAGE_BYTES))

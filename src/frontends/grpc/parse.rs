@@ -4,10 +4,11 @@ use std::fmt::Display;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use scistream_proto as wire;
 
-use crate::engine::{Announce, Refusal, Reserve, Retarget};
-use crate::session::{Endpoint, ReleaseReason, Role, Sources, Uid, parse_network};
+use crate::engine::{Announce, Refusal, Requester, Reserve, Retarget};
+use crate::session::{Endpoint, Protection, ReleaseReason, Role, Sources, Uid, parse_network};
 
 /// No application has more endpoints than this.
 const MOST_ENDPOINTS: usize = 256;
@@ -18,7 +19,7 @@ pub(super) fn uid(text: &str) -> Result<Uid, Refusal> {
     Uid::parse(text).map_err(|e| Refusal::BadUid { why: e.to_string() })
 }
 
-pub(super) fn reserve(uid: Uid, message: &wire::Request, most: u16) -> Result<Reserve, Refusal> {
+pub(super) fn reserve(requester: Requester, uid: Uid, message: &wire::Request, most: u16) -> Result<Reserve, Refusal> {
     let role = role(&message.role)?;
     let connections = u16::try_from(message.num_conn)
         .ok()
@@ -31,7 +32,26 @@ pub(super) fn reserve(uid: Uid, message: &wire::Request, most: u16) -> Result<Re
     }
     let (lifetime, idle) = (seconds(message.lifetime_seconds), seconds(message.idle_seconds));
     let sources = sources(&message.sources)?;
-    Ok(Reserve { uid, role, connections, lifetime, idle, sources })
+    let protection = match message.protection.as_str() {
+        "" => None,
+        word => Some(
+            Protection::from_str(word, false)
+                .map_err(|_| bad("protection", "it must be confidentiality, integrity or none".into()))?,
+        ),
+    };
+    let backend = backend(&message.backend)?;
+    Ok(Reserve { requester, uid, role, connections, lifetime, idle, sources, protection, backend })
+}
+
+/// The longest name of a backend that is worth looking for.
+const LONGEST_NAME: usize = 64;
+
+fn backend(name: &str) -> Result<Option<String>, Refusal> {
+    let plain = name.len() <= LONGEST_NAME && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    match plain {
+        true => Ok((!name.is_empty()).then(|| name.to_owned())),
+        false => Err(bad("backend", "it must be the name of a backend".into())),
+    }
 }
 
 /// 0 is what a client sends that says nothing.
@@ -51,14 +71,14 @@ pub(super) fn reason(text: &str) -> ReleaseReason {
     }
 }
 
-pub(super) fn announce(uid: Uid, message: &wire::Hello) -> Result<Announce, Refusal> {
+pub(super) fn announce(requester: Requester, uid: Uid, message: &wire::Hello) -> Result<Announce, Refusal> {
     let role = role(&message.role)?;
-    Ok(Announce { uid, role, endpoints: endpoints("prod_listeners", &message.prod_listeners)? })
+    Ok(Announce { requester, uid, role, endpoints: endpoints("prod_listeners", &message.prod_listeners)? })
 }
 
-pub(super) fn retarget(uid: Uid, message: &wire::UpdateTargets) -> Result<Retarget, Refusal> {
+pub(super) fn retarget(requester: Requester, uid: Uid, message: &wire::UpdateTargets) -> Result<Retarget, Refusal> {
     let role = role(&message.role)?;
-    Ok(Retarget { uid, role, targets: endpoints("remote_listeners", &message.remote_listeners)? })
+    Ok(Retarget { requester, uid, role, targets: endpoints("remote_listeners", &message.remote_listeners)? })
 }
 
 pub(super) fn role(text: &str) -> Result<Role, Refusal> {

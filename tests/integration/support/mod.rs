@@ -2,6 +2,7 @@
 //! what is left behind.
 
 pub mod app;
+pub mod authority;
 pub mod authorization_server;
 pub mod browser;
 pub mod command;
@@ -9,6 +10,7 @@ pub mod deployed_stunnel;
 pub mod django_server;
 pub mod gateway;
 pub mod globus_fake;
+pub mod guarded;
 pub mod hardship;
 pub mod leftovers;
 pub mod measure;

@@ -26,8 +26,7 @@ impl Raw {
             num_conn: connections,
             rate,
             lifetime_seconds: 0,
-            idle_seconds: 0,
-            sources: vec![],
+            ..wire::Request::default()
         };
         Ok(self.0.clone().req(message).await?.into_inner())
     }

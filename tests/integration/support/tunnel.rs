@@ -44,6 +44,8 @@ pub fn ask(uid: &Uid, role: Role, connections: u16, announced: Vec<Endpoint>) ->
         lifetime: None,
         idle: None,
         sources: Sources::default(),
+        protection: None,
+        backend: None,
         announced,
     }
 }

@@ -1,0 +1,83 @@
+//! Writes down who asked for what and what was decided, before anything is done about it.
+
+use super::{Refusal, Requester, SessionView};
+use crate::audit::{Audit, Entry, What};
+use crate::causes::causes;
+use crate::session::Endpoint;
+
+/// A call on its way through the engine.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    audit: Audit,
+    entry: Entry,
+}
+
+impl Call {
+    /// A call in the words of the protocol, about a session or a UID as logs name it.
+    pub(super) fn new(audit: &Audit, name: &'static str, by: &Requester, about: impl ToString) -> Self {
+        let entry = Entry {
+            call: Some(name),
+            who: Some(by.caller.principal()),
+            name: Some(by.caller.to_string()),
+            address: by.address.map(|address| address.to_string()),
+            session: Some(about.to_string()),
+            ..Entry::of(What::Decision)
+        };
+        Self { audit: audit.clone(), entry }
+    }
+
+    /// The endpoints that it names.
+    pub(super) fn naming(mut self, endpoints: &[Endpoint]) -> Self {
+        self.entry.targets = endpoints.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Writes down a decision. One that cannot be written down is none.
+    pub(super) fn decided<T>(&mut self, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+        let entry = Entry {
+            allowed: Some(outcome.is_ok()),
+            why: outcome.as_ref().err().map(|refusal| causes(refusal)),
+            ..self.entry.clone()
+        };
+        match self.audit.write(&entry) {
+            Err(source) if outcome.is_ok() => Err(Refusal::Internal { doing: "write the audit log", source }),
+            Err(e) => {
+                tracing::error!("cannot write the audit log: {e}");
+                outcome
+            }
+            Ok(()) => outcome,
+        }
+    }
+
+    /// Writes down a refusal; what is well is decided elsewhere.
+    pub(super) fn or_refused<T>(&mut self, outcome: Result<T, impl Into<Refusal>>) -> Result<T, Refusal> {
+        outcome.or_else(|refusal| self.decided(Err(refusal.into())))
+    }
+
+    /// The rule that the decision will name.
+    pub(super) fn by_rule(&mut self, rule: Option<&String>) {
+        self.entry.rule = rule.cloned();
+    }
+
+    /// Writes down that what was allowed came to nothing.
+    pub(super) fn came_to<T>(&self, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+        outcome.inspect_err(|refusal| {
+            let why = Some(format!("{}: {}", refusal.code().as_str(), causes(refusal)));
+            self.audit.note(&Entry { event: What::Failure, why, ..self.entry.clone() });
+        })
+    }
+}
+
+/// Writes down what happens to a session, or is about to.
+pub(super) fn note_change(audit: &Audit, what: &str, view: &SessionView) {
+    audit.note(&Entry {
+        why: Some(what.to_owned()),
+        session: Some(view.session.to_string()),
+        owner: Some(view.owner.principal()),
+        listeners: view.listeners.iter().map(ToString::to_string).collect(),
+        targets: view.targets.iter().map(|target| target.0.to_string()).collect(),
+        sources: view.sources.networks().iter().map(ToString::to_string).collect(),
+        protection: Some(view.protection.as_str()),
+        ..Entry::of(What::Session)
+    });
+}
