@@ -2,10 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpStream;
+use std::pin::Pin;
 
-use crate::support::TestGateway;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use scistream::session::{Role, Uid};
+use scistream::tls;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+use crate::support::authorization_server::{self, AuthorizationServer};
+use crate::support::guarded::{ANYONE, ask, client, introspected, token};
+use crate::support::{App, TestGateway, session};
 
 /// Connections that are opened and then say nothing.
 const SILENT: usize = 1000;
@@ -26,4 +34,62 @@ async fn a_thousand_handshakes_that_never_end_keep_nobody_out() {
     println!("with {SILENT} silent connections, a call was answered after {} ms", took.as_millis());
     assert!(took < Duration::from_secs(1), "it took {took:?}");
     drop(silent);
+}
+
+/// More connections than the control port has places.
+const IDLE: usize = 1200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_connections_from_one_address_keep_nobody_out() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("room for the connections");
+    let server = AuthorizationServer::start().await;
+    let configuration = introspected(&server) + ANYONE;
+    let gateway = TestGateway::plan(&["--config", "s2cs.toml"])
+        .file("secret", authorization_server::GATEWAY.secret)
+        .file("s2cs.toml", &configuration)
+        .start()
+        .await;
+    let alice = client(&gateway, &token(&server, "alice").await).await;
+    let mut events = alice.watch(0, "").await.expect("watched");
+    let connector = tls::connector(Some(&gateway.certificate()), None).expect("TLS");
+    let address = gateway.address().to_string();
+
+    // Half of the first message of a handshake, and then nothing.
+    let mut half_open = Vec::new();
+    for _ in 0..SILENT {
+        let mut stream = TcpStream::connect(&address).await.expect("the port accepts");
+        stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await.expect("written");
+        half_open.push(stream);
+    }
+    // A whole handshake, and then nothing.
+    let mut idle = Vec::new();
+    for _ in 0..IDLE {
+        let stream = TcpStream::connect(&address).await.expect("the port accepts");
+        let ssl = connector.configure().and_then(|settings| settings.into_ssl("localhost")).expect("TLS");
+        let mut stream = SslStream::new(ssl, stream).expect("TLS");
+        Pin::new(&mut stream).connect().await.expect("a handshake");
+        idle.push(stream);
+    }
+    let bobs = token(&server, "bob").await;
+    let start = Instant::now();
+    client(&gateway, &bobs).await.list().await.expect("an honest client is served");
+    let took = start.elapsed();
+    let old = Instant::now();
+    alice.list().await.expect("who was let in before is served still");
+    let old = old.elapsed();
+    println!(
+        "with {SILENT} half-open and {IDLE} idle connections from its address, a new client's call was answered after \
+         {} ms, and an old one's after {} ms",
+        took.as_millis(),
+        old.as_millis(),
+    );
+    assert!(took < Duration::from_secs(1) && old < Duration::from_secs(1), "{took:?}, {old:?}");
+    let app = App::start().await;
+    let uid = Uid::random().expect("randomness");
+    ask(&uid, Role::Prod, &app.endpoint()).open(&alice, None).await.expect("a session");
+    session::event(&alice, &mut events, |event| event.what == "active").await;
+    alice.release(&uid).await.expect("released");
+    drop((half_open, idle));
+    gateway.assert_nothing_left();
 }

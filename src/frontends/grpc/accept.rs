@@ -2,9 +2,11 @@
 //! deadline and a cap, and from the operator on the unix socket.
 
 use std::collections::VecDeque;
+use std::future::{Future, pending};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
 
 use super::Operators;
+use super::seats::{Seat, Seats};
 use crate::auth::{Caller, certified};
 use crate::store::OperatorWord;
 
@@ -36,10 +39,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(super) struct ControlStream {
     io: Box<dyn Io>,
     peer: Peer,
+    /// Ready when it has to make room for another one.
+    ended: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 /// Who is at the other end of a control connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Peer {
     /// Whoever can reach the control port.
     Tcp {
@@ -49,6 +54,8 @@ pub(super) enum Peer {
         local: SocketAddr,
         /// Whom their certificate names, if they have one.
         certified: Option<Caller>,
+        /// Its place among all connections.
+        seat: Arc<Seat>,
     },
     /// Root, or the user that we run as, over the unix socket in the state folder.
     Operator,
@@ -81,19 +88,28 @@ impl Peer {
             Self::Tcp { certified, .. } => certified.as_ref(),
         }
     }
+
+    /// A call over it was let in.
+    pub(super) fn was_let_in(&self) {
+        if let Self::Tcp { seat, .. } = self {
+            seat.used();
+        }
+    }
 }
 
 /// Accepts until the receiver of the streams goes.
 ///
 /// Who is honest finishes a handshake in milliseconds. So when too many are under
 /// way, the oldest ones make room, and whoever holds connections open without
-/// finishing keeps nobody else out.
+/// finishing keeps nobody else out. The same goes for connections that stand, see
+/// [`Seats`].
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<SslAcceptor>,
     ready: mpsc::Sender<io::Result<ControlStream>>,
 ) {
     let mut under_way: VecDeque<AbortHandle> = VecDeque::new();
+    let seats = Seats::new();
     loop {
         let (stream, peer) = tokio::select! {
             () = ready.closed() => return,
@@ -109,14 +125,16 @@ pub(super) async fn accept(
         make_room(&mut under_way);
         // One that has gone already has no address any more.
         let Ok(local) = stream.local_addr() else { continue };
-        let (tls, ready) = (tls.clone(), ready.clone());
+        let (tls, ready, seats) = (tls.clone(), ready.clone(), seats.clone());
         // Ends by its deadline at the latest.
         let handshake = tokio::spawn(async move {
             match timeout(HANDSHAKE_DEADLINE, handshake(stream, tls)).await {
                 // The receiver goes only when the server stops.
                 Ok(Ok((io, certified))) => {
-                    let peer = Peer::Tcp { peer, local, certified };
-                    drop(ready.send(Ok(ControlStream { io, peer })).await);
+                    let seat = seats.take(peer.ip().to_canonical());
+                    let ended = Box::pin(seat.ended());
+                    let peer = Peer::Tcp { peer, local, certified, seat };
+                    drop(ready.send(Ok(ControlStream { io, peer, ended })).await);
                 }
                 Ok(Err(e)) => tracing::info!(%peer, "a control connection failed its handshake: {e}"),
                 Err(_) => tracing::info!(%peer, "a control connection did not finish its handshake in time"),
@@ -143,8 +161,8 @@ pub(super) async fn accept_operators(operators: Operators, ready: mpsc::Sender<i
                 let greeting = tokio::spawn(async move {
                     match timeout(HANDSHAKE_DEADLINE, says(stream, word)).await {
                         Ok(Ok(stream)) => {
-                            let io = Box::new(stream);
-                            drop(ready.send(Ok(ControlStream { io, peer: Peer::Operator })).await);
+                            let (io, ended) = (Box::new(stream), Box::pin(pending()));
+                            drop(ready.send(Ok(ControlStream { io, peer: Peer::Operator, ended })).await);
                         }
                         // No operator's program does; a proxy that was broken into might.
                         _ => tracing::warn!("somebody who cannot read the state folder came to the control socket"),
@@ -202,6 +220,10 @@ impl Connected for ControlStream {
 
 impl AsyncRead for ControlStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // To whoever reads it is as if the other side had gone.
+        if self.ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
@@ -230,6 +252,7 @@ mod tests {
             peer: peer.parse().expect(peer),
             local: local.parse().expect(local),
             certified: None,
+            seat: Seats::new().take(IpAddr::from([192, 0, 2, 1])),
         };
         assert!(tcp("127.0.0.1:1", "127.0.0.1:5000").is_on_this_host());
         assert!(tcp("192.0.2.1:1", "192.0.2.1:5000").is_on_this_host());

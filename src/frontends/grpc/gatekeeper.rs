@@ -61,7 +61,12 @@ impl Gatekeeper {
             _ => self.guard.admit(address, peer.and_then(Peer::certified), token.as_ref()).await,
         };
         match outcome {
-            Ok(caller) => Ok(Requester { caller, address }),
+            Ok(caller) => {
+                if let Some(peer) = peer.filter(|_| need == Need::Caller) {
+                    peer.was_let_in();
+                }
+                Ok(Requester { caller, address })
+            }
             Err(GuardError::Missing { .. } | GuardError::Invalid { .. }) if need == Need::Courtesy => {
                 Ok(Requester { caller: Caller::Anyone, address })
             }

@@ -6,6 +6,7 @@ mod control;
 mod gatekeeper;
 mod gateway;
 mod parse;
+mod seats;
 mod status;
 
 use std::io;
