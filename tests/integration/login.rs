@@ -2,6 +2,7 @@
 
 mod faults;
 mod flows;
+mod guarded;
 mod older;
 mod sending;
 
