@@ -2,21 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::handle::{Order, SessionHandle};
+use super::memories::Memories;
 use super::refusal::{Code, Refusal};
 use crate::auth::Caller;
 use crate::session::{ReleaseReason, Role, SessionId, UidDigest};
 
 /// HELLOs that may wait for their REQ at once.
 const MOST_EARLY: usize = 1000;
-/// How long a UID is remembered after its REQ was refused, or its session has ended.
-const REMEMBERED_FOR: Duration = Duration::from_secs(600);
-/// How many UIDs are remembered at most.
-const MOST_REMEMBERED: usize = 10_000;
+/// Of these, so many of one caller.
+const MOST_EARLY_OF_ONE: usize = 100;
 
 /// All sessions of the gateway.
 #[derive(Debug)]
@@ -31,26 +30,11 @@ struct Inner {
     sessions: HashMap<SessionId, Place>,
     early: HashMap<UidDigest, Vec<Early>>,
     /// Sessions that have ended.
-    ended: HashMap<UidDigest, Memory>,
+    ended: Memories,
     /// REQs that were refused.
-    refused: HashMap<UidDigest, Memory>,
-    /// HELLOs that were refused before their REQ had made its session.
-    spoilt: HashMap<UidDigest, Spoilt>,
-}
-
-/// Whose it was, and when.
-#[derive(Debug)]
-struct Memory {
-    when: Instant,
-    whose: Caller,
-}
-
-#[derive(Debug)]
-struct Spoilt {
-    when: Instant,
-    by: Caller,
-    code: Code,
-    why: String,
+    refused: Memories,
+    /// HELLOs that were refused before their REQ had made its session, and why.
+    spoilt: Memories<(Code, String)>,
 }
 
 /// Says whether something of this caller's is the asker's to deal with. To whom it
@@ -141,7 +125,7 @@ impl Directory {
         if wait >= share.waiting {
             return Err(Refusal::Quota { what: "REQs that wait for their HELLO", limit: share.waiting });
         }
-        inner.refused.remove(&session.uid);
+        inner.refused.remove(session.uid);
         inner.sessions.insert(session, Place::Claimed { owner: owner.clone() });
         Ok(Claim { directory: self, session, filled: false })
     }
@@ -175,7 +159,7 @@ impl Directory {
         if inner.closed {
             return Err(Refusal::ShuttingDown);
         }
-        if inner.refused.get(&uid).is_some_and(|refused| may(&refused.whose)) {
+        if inner.refused.get(uid, Duration::MAX).is_some_and(|refused| may(&refused.whose)) {
             return Err(Refusal::Unknown { uid, role: None });
         }
         for waiting in inner.early.values_mut() {
@@ -185,8 +169,12 @@ impl Directory {
         if inner.early.values().map(Vec::len).sum::<usize>() >= MOST_EARLY {
             return Err(Refusal::Full { what: "HELLOs that wait for their REQ", limit: MOST_EARLY });
         }
-        if inner.spoilt.get(&uid).is_some_and(|spoilt| spoilt.by.is(by)) {
-            inner.spoilt.remove(&uid);
+        let theirs = inner.early.values().flatten().filter(|early| early.by.is(by)).count();
+        if matches!(by, Caller::Known(_)) && theirs >= MOST_EARLY_OF_ONE {
+            return Err(Refusal::Quota { what: "HELLOs that wait for their REQ", limit: MOST_EARLY_OF_ONE });
+        }
+        if inner.spoilt.get(uid, Duration::MAX).is_some_and(|spoilt| spoilt.whose.is(by)) {
+            inner.spoilt.remove(uid);
         }
         let (tell, later) = oneshot::channel();
         inner.early.entry(uid).or_default().push(Early { role, by: by.clone(), tell });
@@ -208,11 +196,7 @@ impl Directory {
         if let Some(handle) = self.find_waiting(uid, role, may) {
             return handle.send(Order::SpoiltHello { code, why });
         }
-        let mut inner = self.lock();
-        inner.spoilt.retain(|_, spoilt| spoilt.when.elapsed() < TOGETHER);
-        if inner.spoilt.len() < MOST_REMEMBERED {
-            inner.spoilt.insert(uid, Spoilt { when: Instant::now(), by: by.clone(), code, why });
-        }
+        self.lock().spoilt.insert(uid, by.clone(), (code, why));
     }
 
     /// Every session of a UID, to be released; none if it ended a short while ago.
@@ -230,7 +214,7 @@ impl Directory {
             }
         }
         let found = inner.of(uid, may);
-        let was_here = inner.ended.get(&uid).is_some_and(|ended| may(&ended.whose));
+        let was_here = inner.ended.get(uid, Duration::MAX).is_some_and(|ended| may(&ended.whose));
         if found.is_empty() && !doomed && !was_here {
             return Err(Refusal::Unknown { uid, role: None });
         }
@@ -249,7 +233,7 @@ impl Directory {
         let theirs = |(session, place): (&SessionId, &Place)| session.uid == uid && place.owner().is(whose);
         if !inner.sessions.iter().any(theirs) {
             inner.forget_early(uid, may);
-            remember(&mut inner.refused, uid, whose.clone());
+            inner.refused.insert(uid, whose.clone(), ());
         }
     }
 
@@ -257,7 +241,7 @@ impl Directory {
     pub(super) fn forget(&self, session: SessionId) {
         let mut inner = self.lock();
         if let Some(place) = inner.sessions.remove(&session) {
-            remember(&mut inner.ended, session.uid, place.owner().clone());
+            inner.ended.insert(session.uid, place.owner().clone(), ());
         }
     }
 
@@ -338,11 +322,11 @@ impl Claim<'_> {
             // One that gives up at this very moment leaves the session waiting for the next.
             drop(early.tell.send(handle.clone()));
         }
-        if inner.spoilt.get(&self.session.uid).is_some_and(|spoilt| speaks(&spoilt.by))
-            && let Some(spoilt) = inner.spoilt.remove(&self.session.uid)
-            && spoilt.when.elapsed() < TOGETHER
+        if inner.spoilt.get(self.session.uid, TOGETHER).is_some_and(|spoilt| speaks(&spoilt.whose))
+            && let Some(spoilt) = inner.spoilt.remove(self.session.uid)
         {
-            handle.send(Order::SpoiltHello { code: spoilt.code, why: spoilt.why });
+            let (code, why) = spoilt.what;
+            handle.send(Order::SpoiltHello { code, why });
         }
         let doomed = matches!(inner.sessions.get(&self.session), Some(Place::Doomed { .. }));
         if inner.closed || doomed {
@@ -368,14 +352,5 @@ fn meant_by(role: Role) -> &'static [Role] {
     match role {
         Role::Prod => &[Role::Prod, Role::Cons],
         Role::Cons => &[Role::Cons],
-    }
-}
-
-fn remember(memories: &mut HashMap<UidDigest, Memory>, uid: UidDigest, whose: Caller) {
-    if memories.len() >= MOST_REMEMBERED {
-        memories.retain(|_, memory| memory.when.elapsed() < REMEMBERED_FOR);
-    }
-    if memories.len() < MOST_REMEMBERED {
-        memories.insert(uid, Memory { when: Instant::now(), whose });
     }
 }

@@ -12,6 +12,7 @@ mod drain;
 mod feed;
 mod handle;
 mod listing;
+mod memories;
 mod minutes;
 mod refusal;
 mod reserve;
