@@ -38,6 +38,7 @@ pub mod policy;
 pub mod ports;
 pub mod secrets;
 pub mod session;
+pub mod shown;
 pub mod store;
 pub mod supervisor;
 pub mod threads;

@@ -54,20 +54,11 @@ pub enum CatalogError {
         source: io::Error,
     },
     /// A manifest is not what it should be.
-    #[error("understand the manifest {}", path.display())]
-    Toml {
-        /// Which.
-        path: PathBuf,
-        /// Where and why.
-        #[source]
-        source: Box<toml::de::Error>,
-    },
-    /// A manifest contradicts itself.
     #[error("use the manifest {}", path.display())]
     Manifest {
         /// Which.
         path: PathBuf,
-        /// Why.
+        /// Where and why.
         #[source]
         source: ManifestError,
     },
@@ -156,10 +147,7 @@ impl Catalog {
 }
 
 fn parse(text: &str, path: &Path) -> Result<Manifest, CatalogError> {
-    let manifest: Manifest = toml::from_str(text)
-        .map_err(|source| CatalogError::Toml { path: path.to_owned(), source: Box::new(source) })?;
-    manifest.check().map_err(|source| CatalogError::Manifest { path: path.to_owned(), source })?;
-    Ok(manifest)
+    Manifest::parse(text).map_err(|source| CatalogError::Manifest { path: path.to_owned(), source })
 }
 
 fn read(path: &Path) -> Result<String, CatalogError> {
@@ -227,5 +215,26 @@ mod tests {
         assert!(causes(&fault).contains("\"lib\" must be an absolute path"), "{}", causes(&fault));
         let good = parse(&with("/opt/proxy"), Path::new("x")).expect("absolute");
         assert_eq!(good.sandbox.read, [Path::new("/opt/proxy")]);
+    }
+
+    #[test]
+    fn a_manifest_cannot_write_over_the_key_nor_the_journal() {
+        for name in ["psk", "session.json", "native.log", "0.sock", "psk.tmp"] {
+            let bad = BUILT_IN[0].manifest.replace("config = \"s2ds.toml\"", &format!("config = {name:?}"));
+            let Err(CatalogError::Manifest { source, .. }) = parse(&bad, Path::new("x")) else {
+                panic!("{name} was taken");
+            };
+            assert_eq!(source, ManifestError::Taken(name.into()));
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_waits_for_ever_is_refused() {
+        let signal = "signal = \"HUP\"";
+        for (wait, expected) in [("1e19", "longer than 3600 seconds"), ("1e99", "line "), ("nan", "line ")] {
+            let bad = BUILT_IN[0].manifest.replace(signal, &format!("{signal}\ntimeout_seconds = {wait}"));
+            let error = Manifest::parse(&bad).expect_err(wait).to_string();
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::chain::ProxyHeader;
 use crate::session::Protection;
+use crate::shown::toml_fault;
 
 /// `backend.toml`, parsed. Every `argv` is a list; nothing passes through a
 /// shell. In it, `{config}` stands for the rendered file, `{folder}` for the
@@ -182,13 +183,19 @@ pub struct Stop {
     pub now: Signal,
 }
 
+/// A user waits as long for an answer.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
 
 fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let seconds = f64::deserialize(from)?;
-    Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)
+    let seconds = Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(D::Error::custom)?;
+    if seconds > LONGEST_WAIT {
+        return Err(D::Error::custom(format!("it is longer than {} seconds", LONGEST_WAIT.as_secs())));
+    }
+    Ok(seconds)
 }
 
 fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<RegexSet, D::Error> {
@@ -214,9 +221,12 @@ fn maybe_signal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Signal>, D:
     signal(from).map(Some)
 }
 
-/// A manifest that cannot be used, though it is well-formed TOML.
+/// A manifest that cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ManifestError {
+    /// It is not TOML, or has other keys or values than a manifest.
+    #[error("{0}")]
+    Toml(String),
     /// A name that would lead out of the session's folder or confuse people.
     #[error("{field} {value:?} must be a plain file name")]
     Name {
@@ -231,6 +241,9 @@ pub enum ManifestError {
         /// What stands there.
         path: std::path::PathBuf,
     },
+    /// The session has a file of that name.
+    #[error("config {0:?} would write over a file of the session")]
+    Taken(String),
     /// Without one, nothing says that the program serves.
     #[error("[{table}] needs at least one pattern in {key}")]
     NoPattern {
@@ -241,12 +254,24 @@ pub enum ManifestError {
     },
 }
 
+/// What else stands in a session's folder: the key, the journal and its like, the
+/// logs, the sockets between programs, and files that are about to replace others.
+const FILES_OF_OURS: [&str; 4] = ["psk", "session.json", "processes.json", "traffic.json"];
+const ENDINGS_OF_OURS: [&str; 4] = [".log", ".sock", ".tmp", ".next"];
+
 impl Manifest {
-    /// What serde cannot check.
+    /// Reads and checks the text of a `backend.toml`.
     ///
     /// # Errors
     /// The first fault found.
-    pub fn check(&self) -> Result<(), ManifestError> {
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|e| ManifestError::Toml(toml_fault(text, &e)))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// What serde cannot check.
+    fn check(&self) -> Result<(), ManifestError> {
         for (field, value) in [("name", &self.name), ("config", &self.config), ("template", &self.template)] {
             let plain = !value.is_empty()
                 && !value.starts_with('.')
@@ -257,6 +282,10 @@ impl Manifest {
         }
         if let Some(path) = self.sandbox.read.iter().find(|path| !path.is_absolute()) {
             return Err(ManifestError::Relative { path: path.clone() });
+        }
+        let has_ending = ENDINGS_OF_OURS.iter().any(|ending| self.config.ends_with(ending));
+        if has_ending || FILES_OF_OURS.contains(&self.config.as_str()) {
+            return Err(ManifestError::Taken(self.config.clone()));
         }
         if self.start.ready.is_empty() {
             return Err(ManifestError::NoPattern { table: "start", key: "ready" });

@@ -18,6 +18,7 @@ use super::chain::{Hop, ProxyHeader, Stage, Wire};
 use super::program::Program;
 use crate::causes::causes;
 use crate::session::{Protection, SessionId};
+use crate::shown::in_one_line;
 
 /// The session's folder, as the templates and processes of a session see it.
 #[derive(Debug, Clone)]
@@ -196,7 +197,8 @@ pub fn render(
             })
             .collect(),
     };
-    let fault = |e: tera::Error| RenderError { backend: stage.name(), why: causes(&e) };
+    // Told to whoever asked for the session: one line.
+    let fault = |e: tera::Error| RenderError { backend: stage.name(), why: in_one_line(&causes(&e)).into_owned() };
     let context = Context::from_serialize(&view).map_err(fault)?;
     template.fill_in(&context).map_err(fault)
 }

@@ -1,11 +1,12 @@
 //! The three command lines: what people and scripts type, and what they read.
 
-/// Prints a line. Whoever reads may have stopped (`| head -1`), which must not
+/// Prints a line, and one line only, whatever a gateway has put into it. Whoever reads may have stopped (`| head -1`), which must not
 /// stop a command that holds a tunnel, nor make one panic.
 macro_rules! say {
     ($($text:tt)*) => {{
         let mut out = std::io::stdout().lock();
-        drop(std::io::Write::write_fmt(&mut out, format_args!("{}\n", format_args!($($text)*))));
+        let line = format!($($text)*);
+        drop(std::io::Write::write_fmt(&mut out, format_args!("{}\n", $crate::shown::in_one_line(&line))));
     }};
 }
 

@@ -14,6 +14,7 @@ use super::processes::{process_json, process_line};
 use super::top::{bytes, traffic_json};
 use crate::client::Gateway;
 use crate::session::Endpoint;
+use crate::shown::in_one_line;
 
 /// Which gateway.
 #[derive(Args)]
@@ -103,7 +104,7 @@ pub(super) async fn watch(command: Watch, json: bool) -> Result<ExitCode, Failur
                 };
                 let line = if json { event_json(&event).to_string() } else { event_line(&event) };
                 // Nobody reads any more.
-                if writeln!(stdout(), "{line}").is_err() {
+                if writeln!(stdout(), "{}", in_one_line(&line)).is_err() {
                     return Ok(ExitCode::SUCCESS);
                 }
             }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::gateway::{Failure, Interrupts};
 use super::sessions::{At, age, session_json, state};
+use crate::shown::in_one_line;
 
 /// Connections that a session's block shows, the busiest first.
 const SHOWN: usize = 10;
@@ -100,13 +101,13 @@ fn table(gateway: &str, mut sessions: Vec<SessionFlows>) -> String {
     sessions.sort_by_cached_key(|both| {
         let traffic = traffic_of(both).unwrap_or_default();
         let id = both.session.as_ref().map(|session| session.id.clone());
-        (std::cmp::Reverse(traffic.in_per_second + traffic.out_per_second), id)
+        (std::cmp::Reverse(traffic.in_per_second.saturating_add(traffic.out_per_second)), id)
     });
-    let (mut rate_in, mut rate_out, mut connections) = (0, 0, 0);
+    let (mut rate_in, mut rate_out, mut connections) = (0_u64, 0_u64, 0_u64);
     for traffic in sessions.iter().filter_map(traffic_of) {
-        rate_in += traffic.in_per_second;
-        rate_out += traffic.out_per_second;
-        connections += traffic.connections;
+        rate_in = rate_in.saturating_add(traffic.in_per_second);
+        rate_out = rate_out.saturating_add(traffic.out_per_second);
+        connections = connections.saturating_add(traffic.connections);
     }
     let mut text = format!(
         "{gateway}: sessions {}, connections {connections}, in {}/s, out {}/s\n\n",
@@ -128,7 +129,7 @@ fn table(gateway: &str, mut sessions: Vec<SessionFlows>) -> String {
     titles.write(&mut text);
     for both in &mut sessions {
         session_row(both).write(&mut text);
-        both.flows.sort_by_key(|flow| std::cmp::Reverse(flow.in_per_second + flow.out_per_second));
+        both.flows.sort_by_key(|flow| std::cmp::Reverse(flow.in_per_second.saturating_add(flow.out_per_second)));
         both.flows.iter().take(SHOWN).for_each(|flow| flow_row(flow).write(&mut text));
         if both.flows.len() > SHOWN {
             text.push_str(&format!("  and {} more\n", both.flows.len() - SHOWN));
@@ -161,7 +162,7 @@ impl Row<'_> {
             "{name:<24} {state:<9} {connections:>5} {rate_in:>9} {rate_out:>9} {all_in:>9} {all_out:>9} \
              {rtt:>8} {retransmits:>8} {window:>9} {age:>5}"
         );
-        writeln!(text, "{}", line.trim_end()).expect("a string takes everything");
+        writeln!(text, "{}", in_one_line(line.trim_end())).expect("a string takes everything");
     }
 }
 

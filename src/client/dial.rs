@@ -11,10 +11,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
-use tonic::transport::{Channel, Uri};
+use tonic::transport::Uri;
 use tower::service_fn;
 
 use super::ClientError;
+use super::answers::Checked;
 use crate::session::{Endpoint, Host};
 use crate::store::ControlSocket;
 use crate::tls;
@@ -67,6 +68,9 @@ pub enum DialError {
     },
 }
 
+/// A way to a control server.
+pub(super) type Channel = Checked<tonic::transport::Channel>;
+
 /// A channel to a control server. Reconnects by itself.
 pub(super) async fn dial(address: &Endpoint, security: &Security) -> Result<Channel, ClientError> {
     let tls = match security {
@@ -86,7 +90,7 @@ pub(super) async fn dial(address: &Endpoint, security: &Security) -> Result<Chan
             timeout(CONNECT_DEADLINE, connect(address, tls)).await.map_err(|_| silent)?.map(TokioIo::new)
         }
     });
-    uri.connect_with_connector(connector).await.map_err(ClientError::Dial)
+    uri.connect_with_connector(connector).await.map(Checked).map_err(ClientError::Dial)
 }
 
 /// A channel to the control server that made a unix socket. Reconnects by itself.
@@ -101,7 +105,7 @@ pub(super) async fn dial_socket(path: &Path) -> Result<Channel, ClientError> {
     });
     // Requests must name a host; nobody reads it.
     let uri = tonic::transport::Endpoint::from_static("http://localhost");
-    uri.connect_with_connector(connector).await.map_err(ClientError::Dial)
+    uri.connect_with_connector(connector).await.map(Checked).map_err(ClientError::Dial)
 }
 
 /// Connects, and says what an operator says first.

@@ -5,6 +5,7 @@ use tonic_types::StatusExt;
 
 use super::DialError;
 use crate::causes::causes;
+use crate::shown::in_one_line;
 use crate::tls::TlsError;
 
 /// A call that did not do what it was to do.
@@ -25,6 +26,14 @@ pub enum ClientError {
         /// Which.
         gateway: String,
     },
+    /// The gateway said what no gateway says.
+    #[error("understand the answer of {gateway}: {said:?} is no HOST:PORT")]
+    Nonsense {
+        /// Whose answer.
+        gateway: String,
+        /// What it said.
+        said: String,
+    },
     /// The gateway said no.
     #[error("{doing} at {gateway}: {}", status.message())]
     Refused {
@@ -43,9 +52,10 @@ impl ClientError {
     pub fn code(&self) -> String {
         match self {
             Self::Refused { status, .. } => match status.get_details_error_info() {
-                Some(info) => info.reason,
-                None => format!("{:?}", status.code()).to_uppercase(),
+                Some(info) if is_code(&info.reason) => info.reason,
+                _ => format!("{:?}", status.code()).to_uppercase(),
             },
+            Self::Nonsense { .. } => "NONSENSE".into(),
             Self::Address => "BAD_FORMAT".into(),
             Self::NoSources { .. } => "UNIMPLEMENTED".into(),
             Self::Tls(_) => "TLS".into(),
@@ -58,11 +68,15 @@ impl ClientError {
     pub fn story(&self) -> String {
         match self {
             // What tonic wraps around our own error says nothing.
-            Self::Dial(e) => format!("failed to {}", within(e).map_or_else(|| causes(self), |ours| causes(ours))),
-            Self::Refused { status, gateway, .. } if status.code() == Code::Unauthenticated => {
-                format!("failed to {}; \"s2uc login --s2cs {gateway}\" gets a token", causes(self))
+            Self::Dial(e) => {
+                let story = within(e).map_or_else(|| causes(self), |ours| causes(ours));
+                in_one_line(&format!("failed to {story}")).into_owned()
             }
-            other => format!("failed to {}", causes(other)),
+            Self::Refused { status, gateway, .. } if status.code() == Code::Unauthenticated => {
+                in_one_line(&format!("failed to {}; \"s2uc login --s2cs {gateway}\" gets a token", causes(self)))
+                    .into_owned()
+            }
+            other => in_one_line(&format!("failed to {}", causes(other))).into_owned(),
         }
     }
 
@@ -100,5 +114,27 @@ fn within(e: &transport::Error) -> Option<&DialError> {
         if let Some(ours) = cause.downcast_ref() {
             return Some(ours);
         }
+    }
+}
+
+/// Scripts take it as a word.
+fn is_code(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_gateway_cannot_write_over_what_a_terminal_shows() {
+        let details = ErrorDetails::with_error_info("BAD\u{1b}[2J", "x", [(String::new(), String::new())]);
+        let said = "no\u{1b}[2J\ns2uc: the tunnel stands\u{202e}";
+        let status = Box::new(Status::with_error_details(Code::NotFound, said, details));
+        let error = ClientError::Refused { doing: "say HELLO", gateway: "gw:5000".into(), status };
+        assert_eq!(error.story(), "failed to say HELLO at gw:5000: no [2J s2uc: the tunnel stands ");
+        assert_eq!(error.code(), "NOTFOUND");
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use scistream_proto as wire;
 use tonic::metadata::errors::InvalidMetadataValue;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 use wire::control_client::ControlClient;
 use wire::gateway;
 use wire::gateway::gateway_client::GatewayClient;
 
-use super::dial::{Security, dial, dial_socket};
+use super::answers::listeners;
+use super::dial::{Channel, Security, dial, dial_socket};
 use super::error::ClientError;
 use super::half::Ask;
 use crate::session::{Endpoint, Role, Uid};
@@ -121,7 +121,9 @@ impl Gateway {
             backend: ask.backend.clone().unwrap_or_default(),
         };
         let request = self.prepared(message, RENDEZVOUS_DEADLINE);
-        self.answered("request a session", self.client.clone().req(request).await)
+        let mut answer = self.answered("request a session", self.client.clone().req(request).await)?;
+        answer.listeners = listeners(&self.name, answer.listeners)?;
+        Ok(answer)
     }
 
     /// HELLO.
@@ -135,7 +137,9 @@ impl Gateway {
             role: role.as_str().into(),
         };
         let request = self.prepared(message, RENDEZVOUS_DEADLINE);
-        self.answered("say HELLO", self.client.clone().hello(request).await)
+        let mut answer = self.answered("say HELLO", self.client.clone().hello(request).await)?;
+        answer.listeners = listeners(&self.name, answer.listeners)?;
+        Ok(answer)
     }
 
     /// UPDATE.
@@ -236,7 +240,7 @@ impl Gateway {
     /// [`ClientError`]
     pub async fn drain(&self, wait: Duration) -> Result<u32, ClientError> {
         let message = gateway::DrainRequest { wait_seconds: wait.as_secs() };
-        let request = self.prepared(message, CALL_DEADLINE + wait);
+        let request = self.prepared(message, CALL_DEADLINE.saturating_add(wait));
         let answer = self.answered("drain the gateway", self.sessions.clone().drain(request).await)?;
         Ok(answer.released)
     }

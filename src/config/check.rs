@@ -21,6 +21,8 @@ use crate::supervisor::{SYSTEM_FOLDERS, Sandbox, kernel_has_landlock};
 /// A unix socket's path has at most 107 bytes (`unix(7)`); a session adds this much,
 /// the control socket less.
 const LONGEST_STATE_DIR: usize = 107 - "/sessions/0123456789ab-prod/999.sock".len();
+/// Added to the time of day, what is much longer is no date any more.
+const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 const SITE_DIR: &str = "/etc/scistream";
 /// What keeps strangers from a program that cannot.
 const GATE: &str = "native";
@@ -319,8 +321,9 @@ fn check_backend(
 }
 
 fn seconds(name: &str, seconds: f64, faults: &mut Vec<String>) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_else(|_| {
-        faults.push(format!("{name} must be a number of seconds, not {seconds}"));
+    Duration::try_from_secs_f64(seconds).ok().filter(|length| *length <= LONGEST_WAIT).unwrap_or_else(|| {
+        let most = LONGEST_WAIT.as_secs();
+        faults.push(format!("{name} must be a number of seconds, at most {most}, which is ten years, not {seconds}"));
         Duration::ZERO
     })
 }

@@ -101,8 +101,15 @@ impl Config {
     pub fn load(flags: Settings) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let file = flags.config.as_deref().map(|path| Settings::from_file(path, &mut faults)).unwrap_or_default();
-        let config = check::check(flags.over(file), &mut faults);
-        match config {
+        Self::check(flags.over(file), faults)
+    }
+
+    /// Checks settings, wherever they are from. What is wrong joins the `faults` that were found before.
+    ///
+    /// # Errors
+    /// [`Faults`], all of them.
+    pub fn check(settings: Settings, mut faults: Vec<String>) -> Result<Self, Faults> {
+        match check::check(settings, &mut faults) {
             Some(config) if faults.is_empty() => Ok(config),
             _ => Err(Faults(faults)),
         }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::auth::ProviderSettings;
 use crate::policy::RuleSettings;
+use crate::shown::{in_one_line, toml_fault};
 
 /// Every setting of s2cs, unchecked. One struct for the command line and for the
 /// file, so that neither knows one that the other does not.
@@ -190,29 +191,35 @@ impl Settings {
             site_networks audit_log weak_keys max_calls max_calls_from_address max_bad_tokens max_waiting)
     }
 
-    /// Reads a file key by key, so that each one that is wrong gets its own line.
+    /// Reads a file.
     pub(super) fn from_file(path: &Path, faults: &mut Vec<String>) -> Self {
-        let name = path.display();
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
+        let name = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&name, &text, faults),
             Err(e) => {
                 faults.push(format!("{name} cannot be read: {e}"));
-                return Self::default();
+                Self::default()
             }
-        };
-        let table: toml::Table = match toml::from_str(&text) {
+        }
+    }
+
+    /// Understands the text of the file `name`. Pushes a fault for each key that is wrong.
+    #[must_use]
+    pub fn parse(name: &str, text: &str, faults: &mut Vec<String>) -> Self {
+        let table: toml::Table = match toml::from_str(text) {
             Ok(table) => table,
             Err(e) => {
-                faults.push(format!("{name} is not TOML: {}", e.to_string().trim_end()));
+                faults.push(format!("{name} is not TOML: {}", toml_fault(text, &e)));
                 return Self::default();
             }
         };
+        // Key by key, so that each one that is wrong gets its own line.
         let mut all = Self::default();
         for (key, value) in table {
             let one = toml::Table::from_iter([(key.clone(), value)]);
             match one.try_into::<Self>() {
                 Ok(one) => all = one.over(all),
-                Err(e) => faults.push(format!("{name}: {key}: {}", e.message())),
+                Err(e) => faults.push(in_one_line(&format!("{name}: {key}: {}", e.message())).into_owned()),
             }
         }
         all

@@ -80,11 +80,27 @@ impl BooksFile {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Books::default()),
             read => read?,
         };
-        let file: Self = serde_json::from_slice(&bytes)?;
+        Self::parse(&bytes)
+    }
+
+    /// Understands books.
+    ///
+    /// # Errors
+    /// That they are damaged, or a later release's.
+    pub fn parse(json: &[u8]) -> io::Result<Books> {
+        let file: Self = serde_json::from_slice(json)?;
         match file.format {
             FORMAT => Ok(file.into()),
             other => Err(io::Error::other(format!("it has the format {other}, and this release knows {FORMAT}"))),
         }
+    }
+
+    /// The books as they are written.
+    ///
+    /// # Errors
+    /// Never with what a ledger holds; the writer could fail.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
     }
 
     /// Replaces the books in `folder`.
@@ -92,7 +108,7 @@ impl BooksFile {
     /// # Errors
     /// What the system says; the old ones are then whole still.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        write_durably(&folder.join(FILE), &serde_json::to_vec(self)?)
+        write_durably(&folder.join(FILE), &self.to_json()?)
     }
 }
 

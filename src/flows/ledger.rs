@@ -160,7 +160,7 @@ impl Ledger {
                 continue;
             }
             let known = self.carry_on(connection, seen.counters);
-            self.books.connections_ever += u64::from(known.is_none());
+            self.count(known.is_none());
             let before = known.map(|flow| flow.counters).unwrap_or_default();
             let flow = Flow {
                 counters: seen.counters,
@@ -183,6 +183,11 @@ impl Ledger {
         self.rate = Rate::of(moved, tick.elapsed);
         self.idle = if moved == Counters::default() { self.idle + tick.elapsed } else { Duration::ZERO };
         self.measured = true;
+    }
+
+    /// The books that an earlier run left may say anything.
+    fn count(&mut self, is_new: bool) {
+        self.books.connections_ever = self.books.connections_ever.saturating_add(is_new.into());
     }
 
     /// The connection as it was known, if it is one that goes on.
@@ -213,7 +218,7 @@ impl Ledger {
                 gone.last
             }
             (None, None) => {
-                self.books.connections_ever += 1;
+                self.count(true);
                 Flow::default()
             }
         };
@@ -361,6 +366,14 @@ mod tests {
         let mut ledger = Ledger::resume(ledger.books());
         look(&mut ledger, &[flow(1, counters(5, 0))], &[]);
         assert_eq!(total(&ledger), (145, 3));
+    }
+
+    #[test]
+    fn books_that_are_full_are_gone_on_with() {
+        let books = Books { ended: counters(u64::MAX, 1), connections_ever: u64::MAX, ..Books::default() };
+        let mut ledger = Ledger::resume(books);
+        look(&mut ledger, &[flow(1, counters(100, 0))], &[flow(2, counters(7, 0))]);
+        assert_eq!(total(&ledger), (u64::MAX, u64::MAX));
     }
 
     #[test]

@@ -25,4 +25,4 @@ mod sock_diag;
 pub use books_file::BooksFile;
 pub use ledger::{Books, Flow, Ledger, Rate, Tick, Traffic};
 pub use meter::{Gauge, Meter};
-pub use sock_diag::{Connection, Counters, Snapshot, SockDiag, SockDiagError, SocketFlow};
+pub use sock_diag::{Answer, Connection, Counters, Snapshot, SockDiag, SockDiagError, SocketFlow, understand};

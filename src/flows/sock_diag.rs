@@ -109,7 +109,7 @@ impl SockDiag {
         // Read after the dump: what ended before it was taken is not in it, or is told here.
         if let Some(socket) = &self.ended {
             while let Some(bytes) = receive(socket).map_err(SockDiagError::Ask)? {
-                read(&bytes, &mut ended)?;
+                understand(&bytes, &mut ended)?;
             }
         }
         Ok(Snapshot { open, ended })
@@ -139,7 +139,7 @@ fn dump(family: u8, socket_id: SocketId, flows: &mut Vec<SocketFlow>) -> Result<
     socket.send(&question, 0).map_err(SockDiagError::Ask)?;
     loop {
         match receive(&socket).map_err(SockDiagError::Ask)? {
-            Some(bytes) if read(&bytes, flows)? == Read::Whole => return Ok(()),
+            Some(bytes) if understand(&bytes, flows)? == Answer::Whole => return Ok(()),
             Some(_) => {}
             None => return Err(SockDiagError::Ask(io::ErrorKind::UnexpectedEof.into())),
         }
@@ -180,26 +180,36 @@ fn receive(socket: &Socket) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Whether an answer goes on after a datagram.
-#[derive(Debug, PartialEq, Eq)]
-enum Read {
-    Partly,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// More is to come.
+    Partial,
+    /// This was the end of it.
     Whole,
 }
 
-fn read(mut bytes: &[u8], flows: &mut Vec<SocketFlow>) -> Result<Read, SockDiagError> {
+/// Takes the connections out of one datagram of the kernel.
+///
+/// # Errors
+/// [`SockDiagError`], also when the datagram is the kernel's word that it failed.
+pub fn understand(mut bytes: &[u8], flows: &mut Vec<SocketFlow>) -> Result<Answer, SockDiagError> {
     while !bytes.is_empty() {
         let message = NetlinkMessage::<SockDiagMessage>::deserialize(bytes).map_err(SockDiagError::Understand)?;
         match message.payload {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(answer)) => flows.extend(flow(&answer)),
-            NetlinkPayload::Done(_) => return Ok(Read::Whole),
-            NetlinkPayload::Error(e) => return Err(SockDiagError::Ask(e.to_io())),
+            NetlinkPayload::Done(_) => return Ok(Answer::Whole),
+            NetlinkPayload::Error(e) => {
+                // It is told as a negative number (`netlink(7)`).
+                let code = i32::try_from(e.raw_code().unsigned_abs()).unwrap_or(i32::MAX);
+                return Err(SockDiagError::Ask(io::Error::from_raw_os_error(code)));
+            }
             _ => {}
         }
         // Messages begin at multiples of four (`netlink(7)`, NLMSG_ALIGN).
         let length = usize::try_from(message.header.length).unwrap_or(usize::MAX).next_multiple_of(4);
         bytes = bytes.get(length..).unwrap_or_default();
     }
-    Ok(Read::Partly)
+    Ok(Answer::Partial)
 }
 
 /// `None` for what is no connection: a listener, a socket that was never connected.
@@ -303,6 +313,18 @@ mod tests {
             assert_eq!(last.connection, open.connection);
             assert_eq!(last.counters.bytes_in, 5011 + 1, "and the end of the stream");
             assert!((300..=301).contains(&last.counters.bytes_out), "{last:?}");
+        }
+    }
+
+    #[test]
+    fn a_fault_of_any_number_is_an_error() {
+        for code in [-1, -110, 0, i32::MIN, i32::MAX] {
+            let mut datagram = vec![36, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            datagram.extend_from_slice(&i32::to_ne_bytes(code));
+            datagram.resize(36, 0);
+            let outcome = understand(&datagram, &mut Vec::new());
+            let Err(SockDiagError::Ask(e)) = outcome else { panic!("{code}: {outcome:?}") };
+            assert_eq!(e.raw_os_error(), Some(code.checked_neg().unwrap_or(i32::MAX).abs()));
         }
     }
 

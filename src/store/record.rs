@@ -117,11 +117,27 @@ impl Record {
             io::ErrorKind::NotFound => RecordError::None,
             _ => RecordError::Read(e),
         })?;
-        let any: AnyFormat = serde_json::from_slice(&bytes).map_err(RecordError::Damaged)?;
+        Self::parse(&bytes)
+    }
+
+    /// Understands a journal.
+    ///
+    /// # Errors
+    /// [`RecordError::Damaged`] or [`RecordError::Future`]
+    pub fn parse(json: &[u8]) -> Result<Self, RecordError> {
+        let any: AnyFormat = serde_json::from_slice(json).map_err(RecordError::Damaged)?;
         if any.format > FORMAT {
             return Err(RecordError::Future(any.format));
         }
-        serde_json::from_slice(&bytes).map_err(RecordError::Damaged)
+        serde_json::from_slice(json).map_err(RecordError::Damaged)
+    }
+
+    /// The journal as it is written.
+    ///
+    /// # Errors
+    /// Never with what a session holds; the writer could fail.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec_pretty(self)
     }
 
     /// Replaces the journal of the session in `folder`.
@@ -130,7 +146,7 @@ impl Record {
     /// What the system says; the old journal is then whole still.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         failpoint!("before-the-journal");
-        write_durably(&folder.join(FILE), &serde_json::to_vec_pretty(self)?)?;
+        write_durably(&folder.join(FILE), &self.to_json()?)?;
         failpoint!("after-the-journal");
         Ok(())
     }

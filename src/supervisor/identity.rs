@@ -13,7 +13,7 @@ use crate::store::installed;
 /// A process, told apart from every other one before and after it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Identity {
+pub struct Identity {
     pid: i32,
     /// In clock ticks after the boot (`proc_pid_stat(5)`, field 22).
     start_time: u64,

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use regex::RegexSet;
 
+use crate::shown::in_one_line;
+
 /// A log grows to this size, then starts anew.
 const MOST_BYTES: u64 = 1 << 20;
 /// What is read of it at once when it is searched.
@@ -26,11 +28,29 @@ pub(super) struct Log {
 pub(super) struct Mark(u64);
 
 /// What a log says of a change.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The program serves what it was given.
     Confirmed,
+    /// It does not take it.
     Refused,
+    /// It has not answered yet.
     Silent,
+}
+
+impl Verdict {
+    /// Looks for an answer in whole lines. A refusal counts wherever it stands.
+    #[must_use]
+    pub fn of(text: &str, confirmed: &RegexSet, refused: &RegexSet) -> Self {
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        if whole.lines().any(|line| refused.is_match(line)) {
+            Self::Refused
+        } else if whole.lines().any(|line| confirmed.is_match(line)) {
+            Self::Confirmed
+        } else {
+            Self::Silent
+        }
+    }
 }
 
 impl Log {
@@ -62,17 +82,9 @@ impl Log {
         String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
     }
 
-    /// Looks for an answer in whole lines. A refusal counts wherever it stands.
+    /// What was answered since `mark`.
     pub(super) fn verdict(&self, mark: Mark, confirmed: &RegexSet, refused: &RegexSet) -> Verdict {
-        let text = self.since(mark);
-        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        if whole.lines().any(|line| refused.is_match(line)) {
-            Verdict::Refused
-        } else if whole.lines().any(|line| confirmed.is_match(line)) {
-            Verdict::Confirmed
-        } else {
-            Verdict::Silent
-        }
+        Verdict::of(&self.since(mark), confirmed, refused)
     }
 
     /// The last lines since `mark`, fit to be shown to a user.
@@ -92,11 +104,13 @@ impl Log {
     }
 }
 
-/// The last lines of a program's output, without control characters.
-pub(super) fn trimmed(text: &str) -> String {
+/// The last lines of a program's output as one, without control characters.
+#[must_use]
+pub fn trimmed(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines.len().saturating_sub(SHOWN_LINES);
-    let shown: String = lines[last..].join(" | ").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let joined = lines[last..].join(" | ");
+    let shown = in_one_line(&joined);
     let skip = shown.chars().count().saturating_sub(SHOWN_CHARACTERS);
     shown.chars().skip(skip).collect()
 }

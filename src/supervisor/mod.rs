@@ -24,6 +24,8 @@ mod usage;
 
 pub use data_path::{DataPath, Resumed};
 pub use launch::{Launch, LaunchError};
+pub use log::{Verdict, trimmed};
+pub use place::Identities;
 pub use process::Exit;
 pub use report::{ProcessView, Report, Reporter, Running};
 pub(crate) use sandbox::SYSTEM_FOLDERS;

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::unistd::{Pid, getpgid};
+use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
 use super::identity::Identity;
@@ -46,9 +47,30 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 6;
 /// What a program takes besides, whatever it is.
 const DESCRIPTORS_BESIDES: u64 = 256;
 
-/// The content of [`PROCESSES_FILE`].
-type Identities = BTreeMap<String, Identity>;
 const PROCESSES_FILE: &str = "processes.json";
+
+/// The processes of a session, by backend.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Identities(BTreeMap<String, Identity>);
+
+impl Identities {
+    /// Reads them as an earlier run has written them.
+    ///
+    /// # Errors
+    /// When they are not whole, or none of ours.
+    pub fn parse(json: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(json)
+    }
+
+    /// What is written for a later run.
+    ///
+    /// # Errors
+    /// When the path of a program is no text.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+}
 
 impl Place {
     pub(super) fn new(folder: Folder, leases: Vec<PortLease>, bounds: Bounds) -> Self {
@@ -58,14 +80,13 @@ impl Place {
 
     /// The process that an earlier run has started for a backend.
     pub(super) fn known(&self, backend: &str) -> Option<&Identity> {
-        self.identities.get(backend)
+        self.identities.0.get(backend)
     }
 
     /// Writes down which process runs a backend.
     pub(super) fn note(&mut self, backend: &str, identity: &Identity) -> io::Result<()> {
-        self.identities.insert(backend.to_owned(), identity.clone());
-        let json = serde_json::to_vec(&self.identities)?;
-        store::write_durably(&self.folder.path.join(PROCESSES_FILE), &json)
+        self.identities.0.insert(backend.to_owned(), identity.clone());
+        store::write_durably(&self.folder.path.join(PROCESSES_FILE), &self.identities.to_json()?)
     }
 
     /// All that it takes to serve a stage.
@@ -145,7 +166,7 @@ impl Place {
     /// Ends what was written down and runs still: processes of an earlier run that
     /// could not be taken over.
     pub(super) fn end_known(&self) {
-        for identity in self.identities.values().filter(|identity| identity.is_still()) {
+        for identity in self.identities.0.values().filter(|identity| identity.is_still()) {
             tracing::warn!(pid = %identity.pid(), "a process of an earlier run was not taken over; it is ended");
             store::kill_now(identity.pid());
         }
@@ -166,5 +187,5 @@ fn descriptors(connections: u32, listeners: usize) -> u64 {
 /// What cannot be read is as good as not there: the processes are then strays.
 fn read_identities(folder: &Folder) -> Identities {
     let path = folder.path.join(PROCESSES_FILE);
-    fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    fs::read(&path).ok().and_then(|json| Identities::parse(&json).ok()).unwrap_or_default()
 }

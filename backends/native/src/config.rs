@@ -155,10 +155,14 @@ impl Config {
     /// With every fault that was found.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(|source| Error::ReadConfig { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|faults| Error::CheckConfig { path: path.to_owned(), faults })
+        Self::parse(&text, Keys::load).map_err(|faults| Error::CheckConfig { path: path.to_owned(), faults })
     }
 
-    fn parse(text: &str) -> Result<Self, Vec<String>> {
+    /// Reads and checks the text of a file. `keys` reads the key file that it names, for an identity.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub fn parse(text: &str, keys: impl FnOnce(&Path, &str) -> Result<Keys, Vec<String>>) -> Result<Self, Vec<String>> {
         let raw: RawConfig = toml::from_str(text).map_err(|error| vec![in_one_line(text, &error)])?;
         let mut faults = Vec::new();
         let connect_timeout = milliseconds("connect_timeout_ms", raw.connect_timeout_ms, &mut faults);
@@ -168,7 +172,7 @@ impl Config {
         if let Some(threads) = raw.threads {
             within("threads", threads as u64, 1, 1024, &mut faults);
         }
-        let keys = check_psk(raw.psk.as_ref(), &raw.listener, &mut faults);
+        let keys = check_psk(raw.psk.as_ref(), &raw.listener, keys, &mut faults);
         let listeners = check_listeners(&raw.listener, &mut faults);
         if !faults.is_empty() {
             return Err(faults);
@@ -189,7 +193,7 @@ impl Config {
 /// The parser draws the place of a fault over several lines; log lines and
 /// answers to a user have one.
 fn in_one_line(text: &str, error: &toml::de::Error) -> String {
-    let message = error.message().replace('\n', " ");
+    let message: String = error.message().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     match error.span().and_then(|span| text.get(..span.start)) {
         Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
         None => message,
@@ -207,7 +211,12 @@ fn milliseconds(what: &str, value: u64, faults: &mut Vec<String>) -> Duration {
     Duration::from_millis(value)
 }
 
-fn check_psk(psk: Option<&RawPsk>, listeners: &[RawListener], faults: &mut Vec<String>) -> Option<Keys> {
+fn check_psk(
+    psk: Option<&RawPsk>,
+    listeners: &[RawListener],
+    keys: impl FnOnce(&Path, &str) -> Result<Keys, Vec<String>>,
+    faults: &mut Vec<String>,
+) -> Option<Keys> {
     let Some(psk) = psk else {
         if listeners.iter().any(|listener| [listener.accept_wire, listener.target_wire].contains(&WireKind::Psk)) {
             faults.push("psk: this table is needed, since a listener has a \"psk\" side".to_owned());
@@ -224,8 +233,8 @@ fn check_psk(psk: Option<&RawPsk>, listeners: &[RawListener], faults: &mut Vec<S
     if faults.len() > before {
         return None;
     }
-    Keys::load(&psk.file, &psk.identity)
-        .map_err(|found| faults.extend(found.iter().map(|fault| format!("psk.file {}: {fault}", psk.file.display()))))
+    keys(&psk.file, &psk.identity)
+        .map_err(|found| faults.extend(found.iter().map(|fault| format!("psk.file {:?}: {fault}", psk.file))))
         .ok()
 }
 
@@ -304,12 +313,12 @@ mod tests {
     const LEAST: &str = "[[listener]]\naccept = \"127.0.0.1:5100\"\ntarget = \"10.0.0.9:5300\"\n";
 
     fn faults(text: &str) -> Vec<String> {
-        Config::parse(text).err().unwrap_or_else(|| panic!("this was taken:\n{text}"))
+        Config::parse(text, Keys::load).err().unwrap_or_else(|| panic!("this was taken:\n{text}"))
     }
 
     #[test]
     fn the_least_there_can_be_gets_the_defaults() {
-        let config = Config::parse(LEAST).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let config = Config::parse(LEAST, Keys::load).unwrap_or_else(|faults| panic!("{faults:?}"));
         assert_eq!(config.protection, Protection::Confidentiality);
         assert_eq!(config.threads, None);
         assert_eq!(config.connect_timeout, Duration::from_secs(10));
@@ -329,7 +338,7 @@ mod tests {
             max_connections = 3\nprotection = \"none\"\n[[listener]]\nname = \"a-1\"\naccept = \"/run/a\"\n\
             accept_proxy_protocol = true\ntarget = \"[::1]:5\"\ntarget_proxy_protocol = \"v2\"\n\
             sources = [\"198.51.100.0/24\", \"2001:db8::/32\", \"192.0.2.7\"]\n";
-        let config = Config::parse(text).unwrap_or_else(|faults| panic!("{faults:?}"));
+        let config = Config::parse(text, Keys::load).unwrap_or_else(|faults| panic!("{faults:?}"));
         assert_eq!(config.threads.map(NonZeroUsize::get), Some(2));
         assert_eq!(config.drain, Duration::ZERO);
         assert_eq!(config.protection, Protection::None);
@@ -382,7 +391,10 @@ mod tests {
             (&format!("threads = -1\n{LEAST}"), "line 1"),
             (&format!("{LEAST}{LEAST}"), "another listener has 127.0.0.1:5100"),
             (&LEAST.replace("127.0.0.1:5100", "/run/a\"\nsources = [\"::/0\"]#"), "a unix socket knows no source"),
-            (&format!("{LEAST}[psk]\nidentity = \"a\"\nfile = \"/nowhere/psk\"\n"), "psk.file /nowhere/psk: No such"),
+            (
+                &format!("{LEAST}[psk]\nidentity = \"a\"\nfile = \"/nowhere/psk\"\n"),
+                "psk.file \"/nowhere/psk\": No such",
+            ),
             ("[[listener]]\n", "missing field `accept`"),
             ("= =", "line 1"),
         ];

@@ -38,7 +38,11 @@ impl Keys {
         Self::parse(&text, identity)
     }
 
-    fn parse(text: &str, identity: &str) -> Result<Self, Vec<String>> {
+    /// Understands the text of a file, in which there is a key for `identity`.
+    ///
+    /// # Errors
+    /// Every line that is wrong; none shows a part of a key.
+    pub fn parse(text: &str, identity: &str) -> Result<Self, Vec<String>> {
         let mut secrets = HashMap::new();
         let mut faults = Vec::new();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

@@ -17,18 +17,18 @@
 //! ```
 //! Knowledge goes downwards only.
 
-mod address;
+pub mod address;
 pub mod cli;
-mod config;
+pub mod config;
 mod connection;
 mod error;
-mod key;
+pub mod key;
 mod limit;
 mod listener;
 mod log;
 mod negotiate;
-mod protection;
-mod proxy_protocol;
+pub mod protection;
+pub mod proxy_protocol;
 mod pump;
 mod server;
 mod service;

@@ -32,7 +32,11 @@ pub async fn read(socket: &Socket) -> io::Result<Ends> {
     Ok(ends)
 }
 
-fn parse(bytes: &[u8]) -> Result<(usize, Ends), String> {
+/// Understands the header that stands at the beginning, and tells its length.
+///
+/// # Errors
+/// What is wrong with it, also when it is not whole.
+pub fn parse(bytes: &[u8]) -> Result<(usize, Ends), String> {
     match HeaderResult::parse(bytes) {
         HeaderResult::V1(header) => {
             let header = header.map_err(|error| error.to_string())?;

@@ -5,7 +5,7 @@ mod accept;
 mod control;
 mod gatekeeper;
 mod gateway;
-mod parse;
+pub mod parse;
 mod seats;
 mod status;
 
@@ -31,6 +31,7 @@ use control::ControlService;
 pub use control::{Authentication, Manners};
 pub use gatekeeper::Gatekeeper;
 use gateway::GatewayService;
+pub use status::status;
 
 /// No message of the contract is larger.
 const MOST_MESSAGE_BYTES: usize = 128 << 10;

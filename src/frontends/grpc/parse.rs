@@ -9,17 +9,26 @@ use scistream_proto as wire;
 
 use crate::engine::{Announce, Refusal, Requester, Reserve, Retarget};
 use crate::session::{Endpoint, Protection, ReleaseReason, Role, Sources, Uid, parse_network};
+use crate::shown::is_harmless;
 
 /// No application has more endpoints than this.
 const MOST_ENDPOINTS: usize = 256;
 /// Nor does any come from more networks.
 const MOST_SOURCES: usize = 64;
 
-pub(super) fn uid(text: &str) -> Result<Uid, Refusal> {
+/// The UID of any message.
+///
+/// # Errors
+/// [`Refusal::BadUid`]
+pub fn uid(text: &str) -> Result<Uid, Refusal> {
     Uid::parse(text).map_err(|e| Refusal::BadUid { why: e.to_string() })
 }
 
-pub(super) fn reserve(requester: Requester, uid: Uid, message: &wire::Request, most: u16) -> Result<Reserve, Refusal> {
+/// REQ, for at most `most` listeners.
+///
+/// # Errors
+/// [`Refusal::BadField`]
+pub fn reserve(requester: Requester, uid: Uid, message: &wire::Request, most: u16) -> Result<Reserve, Refusal> {
     let role = role(&message.role)?;
     let connections = u16::try_from(message.num_conn)
         .ok()
@@ -54,8 +63,9 @@ fn backend(name: &str) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// 0 is what a client sends that says nothing.
-pub(super) fn seconds(seconds: u64) -> Option<Duration> {
+/// A time in seconds; 0 is what a client sends that says nothing.
+#[must_use]
+pub fn seconds(seconds: u64) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
@@ -63,25 +73,38 @@ pub(super) fn seconds(seconds: u64) -> Option<Duration> {
 const LONGEST_REASON: usize = 200;
 
 /// Why a session is released: words for people, made harmless for logs.
-pub(super) fn reason(text: &str) -> ReleaseReason {
-    let said: String = text.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect();
+#[must_use]
+pub fn reason(text: &str) -> ReleaseReason {
+    let said: String = text.chars().filter(|c| is_harmless(*c)).take(LONGEST_REASON).collect();
     match said.trim() {
         "" => ReleaseReason::Asked,
         said => ReleaseReason::Because { said: said.to_owned() },
     }
 }
 
-pub(super) fn announce(requester: Requester, uid: Uid, message: &wire::Hello) -> Result<Announce, Refusal> {
+/// HELLO.
+///
+/// # Errors
+/// [`Refusal::BadField`]
+pub fn announce(requester: Requester, uid: Uid, message: &wire::Hello) -> Result<Announce, Refusal> {
     let role = role(&message.role)?;
     Ok(Announce { requester, uid, role, endpoints: endpoints("prod_listeners", &message.prod_listeners)? })
 }
 
-pub(super) fn retarget(requester: Requester, uid: Uid, message: &wire::UpdateTargets) -> Result<Retarget, Refusal> {
+/// UPDATE.
+///
+/// # Errors
+/// [`Refusal::BadField`]
+pub fn retarget(requester: Requester, uid: Uid, message: &wire::UpdateTargets) -> Result<Retarget, Refusal> {
     let role = role(&message.role)?;
     Ok(Retarget { requester, uid, role, targets: endpoints("remote_listeners", &message.remote_listeners)? })
 }
 
-pub(super) fn role(text: &str) -> Result<Role, Refusal> {
+/// The role of any message.
+///
+/// # Errors
+/// [`Refusal::BadField`]
+pub fn role(text: &str) -> Result<Role, Refusal> {
     Role::parse(text).map_err(|e| bad("role", e.to_string()))
 }
 
