@@ -4,6 +4,7 @@
 //! addresses. After a wanted change they are written anew with
 //! `INSTA_UPDATE=always`; the difference is then for people to read.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
@@ -11,14 +12,15 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use ipnet::IpNet;
 use proptest::prelude::*;
-use scistream::backend::{Address, Catalog, Chosen, Circumstances, Duty, Folder, Manifest, Program, Programs};
+use proptest::test_runner::TestRunner;
+use scistream::backend::{Address, Catalog, Circumstances, Duty, Folder, Manifest, Program, Programs};
 use scistream::backend::{Sockets, Stage, render};
 use scistream::session::{
     ListenAddr, Plan, Protection, Role, Route, SessionId, Sources, TargetAddr, Uid, parse_network,
@@ -26,17 +28,9 @@ use scistream::session::{
 use scistream::supervisor::{Launch, Reach};
 use tempfile::TempDir;
 
+use crate::promises::rendered::{DESIGNS, assert_says_what_was_asked, stages};
 use crate::support::gateway::S2CS;
 
-/// What may serve a session: a proxy, and the end of the tunnel for one without PSK.
-const DESIGNS: [(&str, &str); 6] = [
-    ("native", "native"),
-    ("stunnel", "native"),
-    ("haproxy", "native"),
-    ("haproxy", "stunnel"),
-    ("nginx", "native"),
-    ("nginx", "stunnel"),
-];
 const ROLES: [Role; 2] = [Role::Prod, Role::Cons];
 const PROTECTIONS: [Protection; 3] = [Protection::None, Protection::Integrity, Protection::Confidentiality];
 const UUID: &str = "6f9619ff-8b86-11d0-b42d-00cf4fc964ff";
@@ -47,17 +41,6 @@ fn catalog() -> Catalog {
 
 fn session(role: Role) -> SessionId {
     SessionId { uid: Uid::parse(UUID).expect("a UUID").digest(), role }
-}
-
-/// The stages of a design; none where it cannot give the protection.
-fn stages(catalog: &Catalog, design: (&str, &str), plan: &Plan, folder: &Path) -> Vec<Stage> {
-    let find = |name| catalog.get(name).expect("it is built in");
-    let (backend, terminator, gate) = (find(design.0), find(design.1), find("native"));
-    let end = if backend.speaks_psk() { &backend } else { &terminator };
-    if !end.abilities.psk.contains(&plan.protection) {
-        return vec![];
-    }
-    Chosen { backend: &backend, terminator: &terminator, gate: &gate }.stages(plan, folder)
 }
 
 fn text(catalog: &Catalog, stage: &Stage, program: &Program, folder: &Folder, plan: &Plan, root: bool) -> String {
@@ -186,22 +169,30 @@ fn a_program_that_starts_as_root_stays_root_where_it_must_reach_the_folder() {
 
 /// A session's folder and sockets without a session.
 struct Stand {
-    folder: TempDir,
+    folder: PathBuf,
+    _base: TempDir,
     sockets: BTreeMap<String, OwnedFd>,
 }
 
 impl Stand {
     /// A folder with a key.
     fn new() -> Self {
-        let folder = TempDir::with_prefix("golden-").expect("a folder");
-        let key = folder.path().join("psk");
+        Self::below("")
+    }
+
+    /// The same, with more of a path before it.
+    fn below(path: &str) -> Self {
+        let base = TempDir::with_prefix("golden-").expect("a folder");
+        let folder = base.path().join(path);
+        fs::create_dir_all(&folder).expect("a folder");
+        let key = folder.join("psk");
         fs::write(&key, format!("client1:{}\n", UUID.replace('-', ""))).expect("written");
         fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("our file");
-        Self { folder, sockets: BTreeMap::new() }
+        Self { folder, _base: base, sockets: BTreeMap::new() }
     }
 
     fn folder(&self) -> Folder {
-        Folder { path: self.folder.path().to_owned() }
+        Folder { path: self.folder.clone() }
     }
 
     /// Takes ports of the system's choice; each goes to its target.
@@ -232,7 +223,7 @@ impl Stand {
         let config = self.folder().config_file(stage);
         fs::write(&config, text).expect("written");
         let fill = |argv: &[String]| -> Vec<String> {
-            let (config, folder) = (config.display().to_string(), self.folder.path().display().to_string());
+            let (config, folder) = (config.display().to_string(), self.folder.display().to_string());
             argv.iter().map(|word| word.replace("{config}", &config).replace("{folder}", &folder)).collect()
         };
         let argv = match &stage.manifest.check {
@@ -242,7 +233,7 @@ impl Stand {
         // As in a session: by way of the command that becomes the program, and boxed in.
         let mut command = Command::new(S2CS);
         let inherited = self.inherited(stage);
-        let log = self.folder.path().join("said");
+        let log = self.folder.join("said");
         let out = File::create(&log).expect("a file");
         let folder = self.folder();
         let launch = Launch {
@@ -255,7 +246,7 @@ impl Stand {
             argv: std::iter::once(program.path.clone().into()).chain(argv.into_iter().map(Into::into)).collect(),
             ..Launch::default()
         };
-        command.args(launch.arguments()).current_dir(self.folder.path());
+        command.args(launch.arguments()).current_dir(&self.folder);
         match stage.manifest.sockets {
             Sockets::Systemd => {
                 command.env("LISTEN_FDS", inherited.len().to_string());
@@ -375,79 +366,6 @@ fn each_program_refuses_a_spoilt_configuration() {
     }
 }
 
-/// Where connections come in and where they go, read back line by line.
-fn read_back(backend: &str, text: &str) -> (Vec<String>, Vec<String>) {
-    let values = |key: &str| -> Vec<String> {
-        let lines = text.lines().map(str::trim);
-        lines.filter_map(|line| line.strip_prefix(key)).map(|rest| rest.trim_matches(['"', ';']).to_owned()).collect()
-    };
-    let first_words = |key: &str| -> Vec<String> {
-        let first = |value: &String| value.split([' ', ';']).next().unwrap_or_default().to_owned();
-        values(key).iter().map(first).collect()
-    };
-    match backend {
-        "native" => (values("accept = "), values("target = ")),
-        "stunnel" => (values("accept = "), values("connect = ")),
-        "haproxy" => (first_words("bind "), first_words("server target ")),
-        "nginx" => (first_words("listen "), first_words("proxy_pass ")),
-        other => panic!("nobody has said how to read {other}"),
-    }
-}
-
-/// How each program writes an address.
-fn written(backend: &str, index: usize, address: &Address, accept: bool) -> String {
-    match (backend, address) {
-        // The socket is inherited, so its number is all there is.
-        ("haproxy", _) if accept => format!("fd@{}", 3 + index),
-        ("haproxy", Address::Unix(path)) => format!("unix@{}", path.display()),
-        ("nginx", Address::Unix(path)) => format!("unix:{}", path.display()),
-        ("stunnel", Address::Unix(_)) if accept => format!("/proc/self/fd/{}", 3 + index),
-        ("stunnel", Address::Tcp(tcp)) => format!("{}:{}", tcp.ip(), tcp.port()),
-        _ => address.to_string(),
-    }
-}
-
-fn assert_says_what_was_asked(stage: &Stage, text: &str) {
-    let name = stage.manifest.name.as_str();
-    let asked = |accept: bool| -> Vec<String> {
-        let address = |(index, hop): (usize, &scistream::backend::Hop)| {
-            written(name, index, if accept { &hop.accept } else { &hop.target }, accept)
-        };
-        stage.hops.iter().enumerate().map(address).collect()
-    };
-    assert_eq!(read_back(name, text), (asked(true), asked(false)), "{name}:\n{text}");
-    let networks: Vec<_> = stage.hops.iter().flat_map(|hop| hop.sources.networks().to_vec()).collect();
-    assert_eq!(sources_read_back(name, text), networks, "{name}:\n{text}");
-}
-
-/// The networks that may connect, one listener after the other, read back line by line.
-fn sources_read_back(backend: &str, text: &str) -> Vec<IpNet> {
-    let lines = |key: &'static str| text.lines().map(str::trim).filter_map(move |line| line.strip_prefix(key));
-    let network = |text: &str| text.trim_end_matches(';').parse().expect("a network");
-    match backend {
-        "native" => lines("sources = ").flat_map(|list| list.split('"').skip(1).step_by(2)).map(network).collect(),
-        "nginx" => {
-            let rules: Vec<_> = lines("allow ").map(network).collect();
-            assert_eq!(lines("deny all;").count() > 0, !rules.is_empty(), "nobody is denied");
-            rules
-        }
-        "haproxy" => {
-            let rules = lines("acl from_v").map(|rule| {
-                let (family, rest) = rule.split_once(" src ").expect("a rule");
-                let network: IpNet = network(rest);
-                assert_eq!(family, if matches!(network, IpNet::V4(_)) { "4" } else { "6" });
-                network
-            });
-            let rules: Vec<_> = rules.collect();
-            assert_eq!(lines("tcp-request connection reject unless ").count() > 0, !rules.is_empty());
-            rules
-        }
-        // It is never the one that looks.
-        "stunnel" => vec![],
-        other => panic!("nobody has said how to read {other}"),
-    }
-}
-
 fn any_ip() -> impl Strategy<Value = IpAddr> {
     prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)]
 }
@@ -499,34 +417,66 @@ proptest! {
             for stage in stages(&catalog, design, &plan, &folder.path) {
                 let program = made_up_program(&stage.manifest);
                 let text = text(&catalog, &stage, &program, &folder, &plan, false);
-                assert_says_what_was_asked(&stage, &text);
+                assert_says_what_was_asked(&stage, &text, &program, &folder);
             }
         }
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+/// A session's folder in a state folder that the configuration takes, however odd its name.
+fn odd_folder() -> impl Strategy<Value = String> {
+    let not_special = |name: &String| name != "." && name != "..";
+    let name = "[A-Za-z0-9._+-]{1,12}".prop_filter("another folder", not_special);
+    proptest::collection::vec(name, 1..=3).prop_map(|names| names.join("/"))
+}
 
-    #[test]
-    fn any_plan_is_taken_by_the_programs(
-        role in any_role(),
-        protection in any_protection(),
-        ends in proptest::collection::vec((local_ip(), any_address()), 1..=6),
-        sources in any_sources(),
-    ) {
-        let (catalog, programs) = (catalog(), Programs::default());
+/// Listeners on this host, mostly few, and targets anywhere.
+fn any_ends() -> impl Strategy<Value = Vec<(IpAddr, SocketAddr)>> {
+    let ends = |count| proptest::collection::vec((local_ip(), any_address()), count);
+    prop_oneof![4 => ends(1..=6), 1 => ends(30..=64)]
+}
+
+fn any_plan_is_taken_by_the_programs(design: (&str, &str)) {
+    let (catalog, programs) = (catalog(), Programs::default());
+    let taken = RefCell::new(BTreeMap::new());
+    let plans = (any_role(), any_protection(), any_sources(), odd_folder(), any_ends());
+    let config = ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&plans, |(role, protection, sources, folder, ends)| {
         let (ips, targets): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
-        for design in [("haproxy", "native"), ("nginx", "native"), ("stunnel", "native")] {
-            let mut stand = Stand::new();
-            let plan = plan(role, protection, &stand.routes(&ips, &targets)).only_from(sources.clone());
-            let folder = stand.folder();
-            for stage in stages(&catalog, design, &plan, &folder.path) {
-                let program = installed(&programs, &stage.manifest);
-                let text = text(&catalog, &stage, &program, &folder, &plan, am_root());
-                assert_says_what_was_asked(&stage, &text);
-                prop_assert_eq!(stand.accepts(&stage, &program, &text), Ok(()), "{}", text);
-            }
+        let mut stand = Stand::below(&folder);
+        let plan = plan(role, protection, &stand.routes(&ips, &targets)).only_from(sources);
+        let folder = stand.folder();
+        for stage in stages(&catalog, design, &plan, &folder.path) {
+            let program = installed(&programs, &stage.manifest);
+            let text = text(&catalog, &stage, &program, &folder, &plan, am_root());
+            assert_says_what_was_asked(&stage, &text, &program, &folder);
+            prop_assert_eq!(stand.accepts(&stage, &program, &text), Ok(()), "{}", text);
+            *taken.borrow_mut().entry(stage.manifest.name.clone()).or_insert(0) += 1;
         }
-    }
+        Ok(())
+    });
+    assert_eq!(outcome, Ok(()));
+    let taken = taken.into_inner();
+    println!("configurations of random plans that were taken: {taken:?}");
+    assert!(taken.get(design.0).is_some_and(|count| *count > 1), "{taken:?}");
+}
+
+macro_rules! any_plan {
+    ($($name:ident: $design:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                any_plan_is_taken_by_the_programs($design);
+            }
+        )*
+    };
+}
+
+any_plan! {
+    s2ds_takes_any_plan: DESIGNS[0];
+    stunnel_takes_any_plan: DESIGNS[1];
+    haproxy_and_s2ds_take_any_plan: DESIGNS[2];
+    haproxy_and_stunnel_take_any_plan: DESIGNS[3];
+    nginx_and_s2ds_take_any_plan: DESIGNS[4];
+    nginx_and_stunnel_take_any_plan: DESIGNS[5];
 }

@@ -10,6 +10,7 @@ mod bad_input;
 mod command_line;
 mod control_channel;
 mod controller_restart;
+mod corpora;
 mod deployed_client;
 mod deployed_faults;
 mod deployed_peer;
@@ -24,6 +25,8 @@ mod login;
 mod operator;
 mod permission;
 mod processes;
+#[path = "../fuzz/src/lib.rs"]
+mod promises;
 mod reliability;
 mod sandbox;
 mod sources;
