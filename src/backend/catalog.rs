@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::Manifest;
 use super::manifest::ManifestError;
@@ -34,6 +34,12 @@ const BUILT_IN: [BuiltIn; 4] = [
 
 /// The word without which a template tells its program no sources.
 const SOURCES: &str = ".sources";
+
+/// The manifests of [`BUILT_IN`]. Their patterns take long to compile.
+static MANIFESTS: LazyLock<Vec<Arc<Manifest>>> = LazyLock::new(|| {
+    let manifest = |built_in: &BuiltIn| Manifest::parse(built_in.manifest).expect("ours are tested").into();
+    BUILT_IN.iter().map(manifest).collect()
+});
 
 /// All backends, by name, each with its template.
 #[derive(Debug, Clone)]
@@ -89,10 +95,9 @@ impl Catalog {
     pub fn load(site: Option<&Path>) -> Result<Self, CatalogError> {
         let mut templates = BTreeMap::new();
         let mut manifests = Vec::new();
-        for built_in in &BUILT_IN {
-            let manifest = parse(built_in.manifest, Path::new("(built in)"))?;
+        for (manifest, built_in) in MANIFESTS.iter().zip(&BUILT_IN) {
             templates.insert(manifest.template.clone(), built_in.template.to_owned());
-            manifests.push(manifest);
+            manifests.push(Arc::clone(manifest));
         }
         if let Some(site) = site {
             for path in files_under(&site.join("templates"))? {
@@ -102,7 +107,7 @@ impl Catalog {
             }
             for folder in files_under(&site.join("backends"))? {
                 let path = folder.join("backend.toml");
-                manifests.push(parse(&read(&path)?, &path)?);
+                manifests.push(Arc::new(parse(&read(&path)?, &path)?));
             }
         }
         let mut backends = BTreeMap::new();
@@ -115,9 +120,9 @@ impl Catalog {
                 Template::parse(text).map_err(|why| CatalogError::Template { name: manifest.template.clone(), why })?;
             if manifest.abilities.source_filter && !text.contains(SOURCES) {
                 let why = "the manifest says source_filter, and the template does not use l.sources";
-                return Err(CatalogError::Template { name: manifest.template, why: why.into() });
+                return Err(CatalogError::Template { name: manifest.template.clone(), why: why.into() });
             }
-            backends.insert(manifest.name.clone(), (Arc::new(manifest), Arc::new(template)));
+            backends.insert(manifest.name.clone(), (manifest, Arc::new(template)));
         }
         Ok(Self { backends })
     }

@@ -74,8 +74,11 @@ pub struct Template(Tera);
 const NAME: &str = "config";
 
 impl Template {
-    /// Parses a template; the error is text because the engine's own borrows it.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Parses a template.
+    ///
+    /// # Errors
+    /// Where and why it is none: text, because the engine's own error borrows it.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut tera = Tera::new();
         tera.add_raw_template(NAME, text).map_err(|e| causes(&e))?;
         Ok(Self(tera))

@@ -225,7 +225,22 @@ fn length(microseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use scistream_proto::gateway::Session;
+
     use super::*;
+
+    #[test]
+    fn what_no_gateway_has_is_shown_all_the_same() {
+        let most = u64::MAX;
+        let traffic = Traffic { in_per_second: most, out_per_second: most, connections: most, ..Traffic::default() };
+        let session = Session { id: "0123\u{1b}[2J\n".into(), traffic: Some(traffic), ..Session::default() };
+        let flow = Flow { peer: "\u{202e}".into(), in_per_second: most, out_per_second: most, ..Flow::default() };
+        let both = SessionFlows { session: Some(session), flows: vec![flow.clone(), flow] };
+        let text = table("gw:5000", vec![both.clone(), both]);
+        assert_eq!(text.lines().count(), 2 + 1 + 2 * 3, "{text}");
+        assert!(text.starts_with("gw:5000: sessions 2, connections 18446744073709551615, in 18.4 EB/s"), "{text}");
+        assert!(text.lines().all(|line| line.chars().all(crate::shown::is_harmless)), "{text:?}");
+    }
 
     #[test]
     fn amounts_for_people() {

@@ -445,6 +445,15 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_that_goes_beyond_every_clock_is_a_fault() {
+        for seconds in [1e19, 1e12, f64::INFINITY, f64::NAN, -1.0] {
+            assert_eq!(faults(|s| s.hello_timeout = Some(seconds)).len(), 1, "{seconds}");
+            assert!(!faults(|s| s.max_idle = Some(seconds)).is_empty(), "{seconds}");
+        }
+        assert_eq!(faults(|s| s.max_lifetime = Some(3.0e8)), Vec::<String>::new());
+    }
+
+    #[test]
     fn every_address_needs_a_name_for_others() {
         assert_eq!(
             faults(|s| {

@@ -26,10 +26,23 @@ pub type Ends = Option<(SocketAddr, SocketAddr)>;
 /// When no header, a bad one, or one that is too long came.
 pub async fn read(socket: &Socket) -> io::Result<Ends> {
     let mut buffer = [0; LONGEST];
-    let seen = socket.peek(&mut buffer, |bytes| HeaderResult::parse(bytes).is_complete()).await?;
+    let seen = socket.peek(&mut buffer, |bytes| !may_go_on(&HeaderResult::parse(bytes))).await?;
     let (length, ends) = parse(&buffer[..seen]).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))?;
     socket.skip(length).await?;
     Ok(ends)
+}
+
+/// Whether what came so far may be the beginning of a header.
+fn may_go_on(result: &HeaderResult<'_>) -> bool {
+    match result {
+        HeaderResult::V1(Ok(header)) => !has_its_end(header),
+        other => other.is_incomplete(),
+    }
+}
+
+/// The library takes a space for the carriage return, so it would take half a line.
+fn has_its_end(header: &v1::Header<'_>) -> bool {
+    header.header.ends_with("\r\n")
 }
 
 /// Understands the header that stands at the beginning, and tells its length.
@@ -40,6 +53,9 @@ pub fn parse(bytes: &[u8]) -> Result<(usize, Ends), String> {
     match HeaderResult::parse(bytes) {
         HeaderResult::V1(header) => {
             let header = header.map_err(|error| error.to_string())?;
+            if !has_its_end(&header) {
+                return Err("the header does not end with CR LF".to_owned());
+            }
             let ends = match header.addresses {
                 v1::Addresses::Tcp4(ends) => Some((
                     (ends.source_address, ends.source_port).into(),
@@ -148,6 +164,17 @@ mod tests {
         assert_eq!(v1, b"PROXY TCP4 192.0.2.1 198.51.100.1 1000 5100\r\n");
         let v1 = header(ProxyVersion::V1, ends("[2001:db8::1]:1000", "198.51.100.1:5100")).expect("v1");
         assert_eq!(v1, b"PROXY TCP6 2001:db8::1 ::ffff:198.51.100.1 1000 5100\r\n");
+    }
+
+    #[test]
+    fn half_a_line_with_a_space_and_a_line_feed_is_no_header() {
+        for half in ["PROXY UNKNOWN \n", "PROXY UNKNOWN x \n", "PROXY TCP4 192.0.2.1 192.0.2.2 1000 5100 \n"] {
+            assert!(parse(half.as_bytes()).is_err(), "{half:?}");
+            assert!(may_go_on(&HeaderResult::parse(half.as_bytes())), "{half:?}");
+        }
+        let whole = b"PROXY UNKNOWN x \n y\r\n";
+        assert_eq!(parse(whole), Ok((whole.len(), None)));
+        assert!(!may_go_on(&HeaderResult::parse(whole)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use scistream::backend::{Catalog, Circumstances, Folder, Program, Stage, render};
+use scistream::backend::{Catalog, Circumstances, Folder, Program, Stage, Template, render};
 use scistream::session::{ListenAddr, Plan, Protection, Role, SessionId, TargetAddr, Uid};
 
 const UID: &str = "6f9619ff-8b86-11d0-b42d-00cf4fc964ff";
@@ -35,10 +35,11 @@ static FIXED: LazyLock<Fixed> = LazyLock::new(|| {
 /// nothing), of a bounded length, and there is no way from it to the key.
 pub fn check(data: &[u8]) {
     let Ok(template) = std::str::from_utf8(data) else { return };
+    let Ok(parsed) = Template::parse(template) else { return };
     let Fixed { stages, program, folder, session } = &*FIXED;
     let circumstances = Circumstances { protection: Protection::Confidentiality, connections: 4096, root: false };
     for stage in stages {
-        let fill = || render(template, stage, program, folder, *session, circumstances);
+        let fill = || render(&parsed, stage, program, folder, *session, circumstances);
         let text = match fill() {
             Ok(text) => text,
             Err(fault) => return super::assert_one_line(&fault.to_string()),
