@@ -32,6 +32,7 @@ pub mod engine;
 pub mod flows;
 pub mod frontends;
 pub mod http;
+pub mod issuer;
 pub mod login;
 pub mod memory;
 pub mod policy;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded::{Serializer, byte_serialize};
 
 use super::claims::{Demands, Flaw, Verdict};
-use super::discovery::Endpoint;
+use super::endpoint::Endpoint;
 use super::{JudgeError, Token};
 use crate::causes::causes;
 use crate::http::HttpClient;
@@ -42,7 +42,7 @@ impl Introspection {
 
     async fn ask(&self, token: &Token) -> Result<Map<String, Value>, JudgeError> {
         let silent = |why: String| JudgeError::Silent { provider: self.demands.provider.clone(), why };
-        let endpoint = self.endpoint.get(&self.http).await.map_err(|e| silent(causes(&e)))?;
+        let endpoint = self.endpoint.get(&self.http).await.map_err(|e| silent(format!("failed to {}", causes(&e))))?;
         let request = self.request(&endpoint, token).map_err(|e| silent(e.to_string()))?;
         let answer = self.http.call(request).await.map_err(|e| silent(format!("failed to {}", causes(&e))))?;
         let body: Option<Map<String, Value>> = serde_json::from_slice(answer.body()).ok();

@@ -14,9 +14,10 @@ use josekit::jwk::{Jwk, JwkSet};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::discovery::{DiscoveryError, Endpoint, get};
+use super::endpoint::Endpoint;
 use crate::causes::causes;
 use crate::http::HttpClient;
+use crate::issuer;
 
 /// Between two looks at the key set.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -141,9 +142,8 @@ async fn ready(look: Option<&mut Look>) -> Result<JwkSet, String> {
 
 async fn fetch(source: Arc<(Endpoint, HttpClient)>) -> Result<JwkSet, String> {
     let (endpoint, http) = &*source;
-    let fault = |e: DiscoveryError| format!("failed to {}", causes(&e));
-    let url = endpoint.get(http).await.map_err(fault)?;
-    let (status, body) = get(http, &url).await.map_err(fault)?;
+    let url = endpoint.get(http).await.map_err(|e| format!("failed to {}", causes(&e)))?;
+    let (status, body) = issuer::get(&url, http).await.map_err(|e| format!("failed to {}", causes(&e)))?;
     if !status.is_success() {
         return Err(format!("its key set answers {status}"));
     }

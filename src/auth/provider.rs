@@ -5,18 +5,18 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use http::Uri;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::Authenticator;
 use super::authenticator::{Provider, Way};
 use super::claims::Demands;
-use super::discovery::Endpoint;
+use super::endpoint::Endpoint;
 use super::introspection::Introspection;
 use super::jwt::JwtTokens;
 use super::keys::Keys;
 use crate::http::HttpClient;
+use crate::issuer::secure;
 use crate::tls::TlsError;
 
 /// A provider, unchecked.
@@ -203,7 +203,7 @@ impl Checked {
         }
         for (key, url) in [("issuer", &issuer), ("its endpoint", &endpoint)] {
             if let Some(url) = url
-                && !is_safe(url)
+                && secure(key, url).is_err()
             {
                 fault(format!("{key} must be an https:// address, not {url:?}"));
             }
@@ -288,19 +288,6 @@ impl Kind {
             Self::Introspection => "introspection",
             Self::Jwt => "jwt",
         }
-    }
-}
-
-/// Secrets and tokens go there: over TLS, or to this host.
-fn is_safe(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else { return false };
-    match (uri.scheme_str(), uri.host()) {
-        (Some("https"), Some(_)) => true,
-        (Some("http"), Some(host)) => {
-            let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-            host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
-        }
-        _ => false,
     }
 }
 

@@ -28,6 +28,12 @@ pub(crate) struct Protection {
     /// else what the system trusts]
     #[arg(long, value_name = "FILE")]
     server_cert: Option<PathBuf>,
+    /// A certificate that proves who you are, where the gateway takes one, PEM
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// TLS; False for a gateway on this host that runs without it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = crate::config::boolean, action = clap::ArgAction::Set)]
     ssl: bool,
@@ -37,9 +43,13 @@ impl Protection {
     /// As said, but for a gateway that has a certificate of its own.
     fn security(&self, cert: Option<&Path>) -> Security {
         let default = || Some(PathBuf::from(DEFAULT_CERT)).filter(|path| path.is_file());
-        match self.ssl {
-            true => Security::Tls(cert.map(Path::to_owned).or(self.server_cert.clone()).or_else(default)),
-            false => Security::Plain,
+        if !self.ssl {
+            return Security::Plain;
+        }
+        let trusted = cert.map(Path::to_owned).or(self.server_cert.clone()).or_else(default);
+        match self.client_cert.clone().zip(self.client_key.clone()) {
+            Some((certificate, key)) => Security::Mutual { trusted, certificate, key },
+            None => Security::Tls(trusted),
         }
     }
 

@@ -8,10 +8,10 @@ use openssl::memcmp;
 use secrecy::{ExposeSecret, SecretString};
 use url::{Url, form_urlencoded};
 
-use super::error::printable;
 use super::exchange::{Tokens, client, refused, send};
 use super::provider::Kind;
 use super::{LoginError, Provider};
+use crate::causes::printable;
 use crate::http::HttpClient;
 
 /// A login that has begun.

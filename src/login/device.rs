@@ -5,9 +5,9 @@ use std::time::Duration;
 use oauth2::{DeviceAuthorizationUrl, Scope, StandardDeviceAuthorizationResponse};
 use tokio::time::sleep;
 
-use super::error::printable;
 use super::exchange::{Tokens, client, refused, send};
 use super::{LoginError, Provider};
+use crate::causes::printable;
 use crate::http::HttpClient;
 
 /// A login that waits for somebody to confirm it.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::http::HttpError;
+use crate::issuer::IssuerError;
 use crate::tls::TlsError;
 
 /// A login, a refresh or a logout that did not come about.
@@ -16,17 +17,12 @@ pub enum LoginError {
     /// The authorization server gives no answer.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// The authorization server cannot be used.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// The gateway names a provider of a kind that is not known here.
     #[error("log in at the provider {0:?}: s2uc {version} does not know its kind; a newer one may", version = env!("CARGO_PKG_VERSION"))]
     Kind(String),
-    /// An address that a token must not be sent to.
-    #[error("use the {what} {address:?}: it is not https, nor http on loopback")]
-    Insecure {
-        /// What it is to be.
-        what: &'static str,
-        /// As it was given.
-        address: String,
-    },
     /// An endpoint of another host than the issuer's, without the issuer's word for it.
     #[error("trust the {what} {address:?}: it is not at {issuer}, whose it is said to be")]
     Foreign {
@@ -36,22 +32,6 @@ pub enum LoginError {
         address: String,
         /// Whose it is said to be.
         issuer: String,
-    },
-    /// No metadata.
-    #[error("read the metadata of {issuer}: it answers {status}, and no JSON as RFC 8414 has it")]
-    Metadata {
-        /// Whose.
-        issuer: String,
-        /// The HTTP status.
-        status: u16,
-    },
-    /// Metadata of somebody else (RFC 8414 section 3.3).
-    #[error("trust the metadata of {issuer}: it says that it is {told}")]
-    OtherIssuer {
-        /// Who was asked.
-        issuer: String,
-        /// Who answered.
-        told: String,
     },
     /// A way to log in that the provider does not have.
     #[error("log in at {issuer}: it has no {what}")]
@@ -144,9 +124,4 @@ pub enum LoginError {
         #[source]
         source: rusqlite::Error,
     },
-}
-
-/// What somebody else's server says, on one line of bounded length and without what moves a cursor.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|char| !char.is_control()).take(300).collect()
 }

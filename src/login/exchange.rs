@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::error::printable;
 use super::provider::{Kind, Purpose};
 use super::{LoginError, Provider};
+use crate::causes::printable;
 use crate::http::{HttpClient, HttpError};
 
 /// What a login gave.

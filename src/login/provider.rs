@@ -1,16 +1,16 @@
 //! An authorization server as a client needs it: what to ask for, and where.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use scistream_proto::gateway::Login;
 use serde::{Deserialize, Serialize};
-use url::{Host, Url};
+use url::Url;
 
 use super::LoginError;
 use super::discovery::discover;
-use super::error::printable;
+use crate::causes::printable;
 use crate::http::HttpClient;
+use crate::issuer::secure;
 
 /// Globus Auth, as tokens and scopes name it.
 const GLOBUS: &str = "https://auth.globus.org";
@@ -158,26 +158,7 @@ impl Provider {
     }
 }
 
-/// An address to which secrets may be sent.
-pub(super) fn secure(what: &'static str, address: &str) -> Result<Url, LoginError> {
-    let url = Url::parse(address).ok().filter(|url| match url.scheme() {
-        "https" => url.has_host(),
-        "http" => is_loopback(url),
-        _ => false,
-    });
-    url.ok_or_else(|| LoginError::Insecure { what, address: printable(address) })
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
-        Some(Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-/// The same, at the issuer's own host. A gateway could else send people's codes
+/// An address to which secrets may be sent, at the issuer's own host. A gateway could else send people's codes
 /// elsewhere while they log in at a server that they trust.
 fn of_issuer(what: &'static str, address: &str, issuer: &Url) -> Result<Url, LoginError> {
     let url = secure(what, address)?;
@@ -224,7 +205,7 @@ mod tests {
         for issuer in ["http://login.example", "ftp://login.example", "login.example", ""] {
             let login = Login { kind: "oidc".into(), issuer: issuer.into(), ..Login::default() };
             let refused = Provider::find(&login, &http()).await.expect_err(issuer);
-            assert!(matches!(refused, LoginError::Insecure { .. }), "{refused}");
+            assert!(matches!(refused, LoginError::Issuer(_)), "{refused}");
         }
         let login = Login { kind: "kerberos\u{1b}[2J".into(), issuer, ..Login::default() };
         let refused = Provider::find(&login, &http()).await.expect_err("unknown").to_string();

@@ -7,8 +7,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
-use super::error::printable;
 use super::{Entry, LoginError};
+use crate::causes::printable;
 use crate::http::HttpClient;
 
 /// What became of the access token.

@@ -12,7 +12,9 @@ use tonic_types::StatusExt;
 use crate::support::app::First;
 use crate::support::authority::{Authority, ClientFiles};
 use crate::support::authorization_server::{AUDIENCE, AuthorizationServer, OldKeys, resource};
+use crate::support::command::run;
 use crate::support::django_server::{DjangoServer, GATEWAY};
+use crate::support::gateway::S2UC;
 use crate::support::globus_fake::{self, GlobusFake, Spelling};
 use crate::support::guarded::{
     ANYONE, ask, assert_all, client, every_call, introspected, plan, raw_list, signed, status, token,
@@ -494,6 +496,14 @@ async fn a_certificate_of_the_sites_authority_proves_who_one_is() {
     ask(&uid, Role::Prod, &app.endpoint()).open(&alice, None).await.expect("alice's session");
     assert_eq!(alice.list().await.expect("listed").sessions[0].owner, "alice@facility.example");
     assert_eq!(status("bob", bob.release(&uid).await).code(), Code::NotFound);
+    let files = ours.vouch(folder, "alice-again", (-1, 30));
+    let address = gateway.address().to_string();
+    let words = ["list", "--json", "--s2cs", &address, "--server-cert", "server.crt"];
+    let own =
+        ["--client-cert", files.certificate.to_str().expect("text"), "--client-key", files.key.to_str().expect("text")];
+    let told = run(S2UC, &[&words[..], &own].concat(), folder).await;
+    assert_eq!(told.json()["sessions"], serde_json::json!([]), "s2uc is let in, and sees no other's");
+    run(S2UC, &words, folder).await.failed(1);
     let carol = connect(&ours.vouch(folder, "carol", (-1, 30))).await.expect("known, and no more");
     assert_eq!(
         status("carol", ask(&uid, Role::Cons, "localhost:1").open(&carol, None).await).code(),
