@@ -18,9 +18,3 @@ pub fn causes(error: &dyn Error) -> String {
     }
     text
 }
-
-/// What somebody else's server says, on one line of bounded length and without what moves a cursor.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    text.chars().filter(|char| !char.is_control()).take(300).collect()
-}

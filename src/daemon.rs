@@ -122,7 +122,7 @@ pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAd
         },
     };
     let stop = CancellationToken::new();
-    let doors = Doors { listener, tls, operators, gatekeeper: Gatekeeper { guard, audit } };
+    let doors = Doors { listener, tls, operators, gatekeeper: Gatekeeper::new(guard, audit) };
     let server = grpc::serve(engine.clone(), manners, doors, stop.clone());
     tokio::pin!(server);
     ready(address);

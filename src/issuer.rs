@@ -8,8 +8,8 @@ use http::{Request, StatusCode};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
-use crate::causes::printable;
 use crate::http::{HttpClient, HttpError};
+use crate::shown::printable;
 
 /// An authorization server that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -24,6 +24,12 @@ pub fn in_one_line(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// What somebody else's server says, on one line of bounded length.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().filter(|c| is_harmless(*c)).take(300).collect()
+}
+
 /// Where a text is not what it should be, and why. (The parser's own way to tell
 /// it draws the line of the file.)
 #[must_use]

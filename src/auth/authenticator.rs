@@ -29,7 +29,7 @@ pub(super) struct Provider {
 #[derive(Debug)]
 pub(super) enum Way {
     Introspection(Box<Introspection>),
-    Jwt(JwtTokens),
+    Jwt(Box<JwtTokens>),
 }
 
 /// A token about which there is no good word.

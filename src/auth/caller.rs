@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shown::is_harmless;
+
 /// Whoever asks for something, and owns what they got.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,7 +71,7 @@ impl fmt::Display for Caller {
             Self::Known(identity) => {
                 let name = identity.names.first().unwrap_or(&identity.subject);
                 // It comes from outside, and goes into logs.
-                name.chars().filter(|c| !c.is_control()).take(MOST_SHOWN).try_for_each(|c| write!(f, "{c}"))
+                name.chars().filter(|c| is_harmless(*c)).take(MOST_SHOWN).try_for_each(|c| write!(f, "{c}"))
             }
         }
     }

@@ -9,7 +9,7 @@ use openssl::x509::{X509NameRef, X509Ref};
 use super::{Caller, Identity};
 
 /// What stands for a provider where an authority of the site's vouches for callers.
-const PROVIDER: &str = "certificate";
+pub const CERTIFICATE: &str = "certificate";
 
 /// The caller that a certificate names which an authority of the site's has signed.
 /// Their lasting name is the subject, as RFC 4514 writes it; the names that people
@@ -21,7 +21,7 @@ pub fn certified(certificate: &X509Ref) -> Option<Caller> {
     let alternatives = certificate.subject_alt_names();
     let mails = alternatives.iter().flatten().filter_map(|name| name.email().map(ToOwned::to_owned));
     let identity = Identity {
-        provider: PROVIDER.into(),
+        provider: CERTIFICATE.into(),
         identities: BTreeSet::from([subject.clone()]),
         subject,
         names: mails.collect(),

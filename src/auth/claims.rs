@@ -27,6 +27,8 @@ pub(super) struct Demands {
     pub(super) groups_claim: String,
     /// Further claims that the policy asks for.
     pub(super) claims: BTreeSet<String>,
+    /// Whether it is Globus, whose word on other identities of the same person counts.
+    pub(super) linked: bool,
 }
 
 /// Why a token is not good. For the gateway's log; callers learn less.
@@ -65,7 +67,7 @@ impl Demands {
     pub(super) fn judge(&self, claims: &Map<String, Value>) -> Result<Verdict, Flaw> {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         let expires = seconds(claims, "exp")?;
-        if expires.is_some_and(|end| end + SKEW <= now) {
+        if expires.is_some_and(|end| end.saturating_add(SKEW) <= now) {
             return Err(Flaw::Expired);
         }
         if seconds(claims, "nbf")?.is_some_and(|begin| begin > now + SKEW) {
@@ -86,7 +88,8 @@ impl Demands {
             return Err(Flaw::Scope(missing.clone()));
         }
         let identity = self.identity(claims)?;
-        let expires = expires.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end));
+        // One that no clock can show is as good as none.
+        let expires = expires.and_then(|end| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end)));
         Ok(Verdict { caller: Caller::Known(Arc::new(identity)), expires })
     }
 
@@ -94,7 +97,8 @@ impl Demands {
         let subject = claims.get(&self.subject_claim).and_then(Value::as_str).filter(|text| !text.is_empty());
         let subject = subject.ok_or_else(|| Flaw::Subject(self.subject_claim.clone()))?.to_owned();
         // Both spellings are in use at Globus.
-        let linked = ["identity_set", "identities_set"].iter().flat_map(|key| texts(claims, key));
+        let spellings: &[&str] = if self.linked { &["identity_set", "identities_set"] } else { &[] };
+        let linked = spellings.iter().flat_map(|key| texts(claims, key));
         let mut names: BTreeSet<String> = self.name_claims.iter().flat_map(|key| texts(claims, key)).collect();
         if claims.get("email_verified") == Some(&Value::Bool(true)) {
             names.extend(texts(claims, "email"));
@@ -160,6 +164,7 @@ mod tests {
             name_claims: vec!["username".into()],
             groups_claim: "groups".into(),
             claims: ["entitlement".to_owned()].into(),
+            linked: true,
         }
     }
 
@@ -196,6 +201,15 @@ mod tests {
     }
 
     #[test]
+    fn only_globus_may_say_who_is_the_same_person() {
+        let claims = json!({ "sub": "mallory", "identity_set": ["alice"], "identities_set": ["alice"],
+            "aud": "gateway", "scope": "more stream" });
+        let verdict = Demands { linked: false, ..demands() }.judge(claims.as_object().expect("an object"));
+        let Caller::Known(identity) = verdict.expect("good").caller else { panic!("nobody") };
+        assert_eq!(Vec::from_iter(&identity.identities), ["mallory"]);
+    }
+
+    #[test]
     fn each_flaw_is_found() {
         let flaw = |change: fn(&mut Value)| judge(change).expect_err("not good");
         assert_eq!(flaw(|c| c["exp"] = json!(now() - 60)), Flaw::Expired);
@@ -211,5 +225,6 @@ mod tests {
         assert!(matches!(flaw(|c| c["exp"] = json!("soon")), Flaw::Form(_)));
         assert!(matches!(flaw(|c| c["exp"] = json!(-1)), Flaw::Form(_)));
         assert!(judge(|c| c["exp"] = json!(1e11 + 0.5)).is_ok());
+        assert!(judge(|c| c["exp"] = json!(u64::MAX)).is_ok(), "an end beyond all clocks");
     }
 }

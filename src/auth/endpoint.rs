@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::http::HttpClient;
-use crate::issuer::{IssuerError, metadata};
+use crate::issuer::{IssuerError, metadata, secure};
 
 /// An endpoint that cannot be found.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,8 @@ impl Endpoint {
         let find = async {
             let found = metadata(&self.issuer, http).await?;
             let unnamed = || EndpointError::Unnamed { name: self.name, issuer: self.issuer.clone() };
-            Ok(Arc::from(found.get(self.name).and_then(Value::as_str).ok_or_else(unnamed)?))
+            let url = found.get(self.name).and_then(Value::as_str).ok_or_else(unnamed)?;
+            Ok(Arc::from(secure(self.name, url)?.as_str()))
         };
         self.known.get_or_try_init(|| find).await.cloned()
     }

@@ -2,13 +2,15 @@
 //! else about it is looked at before.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::authenticator::JudgeError;
 use super::{Authenticator, Caller, Token};
@@ -74,9 +76,18 @@ struct Inner {
     failures: DefaultKeyedRateLimiter<IpAddr>,
     /// Addresses whose tokens are not looked at, and until when.
     shut_out: Mutex<HashMap<IpAddr, Instant>>,
+    /// Turns of each address to have a token judged.
+    judging: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    /// Turns of all together.
+    all: Arc<Semaphore>,
     clock: DefaultClock,
 }
 
+/// Tokens of one address that are judged at once, and of all.
+const MOST_OF_ADDRESS: usize = 8;
+const MOST_OF_ALL: usize = 64;
+/// How long a call waits for its turn: a little longer than a provider has to answer.
+const PATIENCE: Duration = Duration::from_secs(12);
 /// After so many keys, those that call seldom are forgotten.
 const MOST_KEYS: usize = 10_000;
 
@@ -95,6 +106,8 @@ impl Guard {
             by_address: RateLimiter::keyed(Quota::per_second(limits.calls_from_address)),
             failures: RateLimiter::keyed(Quota::per_minute(limits.failures_from_address)),
             shut_out: Mutex::default(),
+            judging: Mutex::default(),
+            all: Arc::new(Semaphore::new(MOST_OF_ALL)),
             clock: DefaultClock::default(),
         }))
     }
@@ -122,6 +135,15 @@ impl Guard {
             self.count(&self.0.by_caller, &caller.principal(), "calls")?;
         }
         Ok(caller)
+    }
+
+    /// Whether the token that let somebody in is good still. One that cannot be
+    /// judged now has not turned bad.
+    pub async fn still_admits(&self, token: &Token) -> bool {
+        match &self.0.authenticator {
+            Some(authenticator) => !matches!(authenticator.judge(token).await, Err(JudgeError::Flawed(_))),
+            None => true,
+        }
     }
 
     /// Counts a call from an address.
@@ -154,14 +176,38 @@ impl Guard {
             return Ok(caller);
         }
         self.look_for(address)?;
-        match authenticator.judge(token).await {
-            Ok(caller) => Ok(caller),
-            Err(JudgeError::Silent { provider, why }) => Err(GuardError::Silent { provider, why }),
-            Err(JudgeError::Flawed(flaw)) => {
-                self.note_failure(address);
-                Err(GuardError::Invalid { scope: scope(), why: flaw.to_string() })
-            }
+        // Providers are asked about few tokens at a time, whoever sends how many.
+        let _turns = self.turns(address).await?;
+        if let Some(caller) = authenticator.remembered(token).await {
+            return Ok(caller);
         }
+        self.look_for(address)?;
+        // Counts also when the caller does not wait for the answer.
+        let mut attempt = Attempt { guard: self, address, bad: true };
+        let judged = authenticator.judge(token).await;
+        attempt.bad = matches!(judged, Err(JudgeError::Flawed(_)));
+        judged.map_err(|e| match e {
+            JudgeError::Silent { provider, why } => GuardError::Silent { provider, why },
+            JudgeError::Flawed(flaw) => GuardError::Invalid { scope: scope(), why: flaw.to_string() },
+        })
+    }
+
+    /// A turn among those of the address, and one among all.
+    async fn turns(&self, address: Option<IpAddr>) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), GuardError> {
+        let of_address = {
+            let mut judging = self.0.judging.lock().unwrap_or_else(PoisonError::into_inner);
+            if judging.len() > MOST_KEYS {
+                judging.retain(|_, turns| Arc::strong_count(turns) > 1);
+            }
+            let key = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            Arc::clone(judging.entry(key).or_insert_with(|| Arc::new(Semaphore::new(MOST_OF_ADDRESS))))
+        };
+        let too_often = |_| GuardError::TooOften { what: "unknown tokens", wait: PATIENCE };
+        let turns = async {
+            let first = of_address.acquire_owned().await.expect("nobody closes it");
+            (first, Arc::clone(&self.0.all).acquire_owned().await.expect("nobody closes it"))
+        };
+        timeout(PATIENCE, turns).await.map_err(too_often)
     }
 
     fn count<K: std::hash::Hash + Eq + Clone>(
@@ -198,8 +244,24 @@ impl Guard {
     }
 }
 
+/// A token on its way to be judged.
+struct Attempt<'a> {
+    guard: &'a Guard,
+    address: Option<IpAddr>,
+    bad: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.bad {
+            self.guard.note_failure(self.address);
+        }
+    }
+}
+
 /// Addresses that count as one: an IPv6 host has a whole /64 for itself (RFC 7934 section 6).
-fn share_of(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn share_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
         v4 @ IpAddr::V4(_) => v4,

@@ -23,6 +23,8 @@ use crate::issuer;
 const PAUSE: Duration = Duration::from_secs(1);
 /// After this, keys that the provider has taken back are no longer good.
 const MOST_AGE: Duration = Duration::from_secs(600);
+/// After this without a look that succeeded, no key is good.
+const MOST_STALE: Duration = Duration::from_secs(3600);
 /// Who may wait for a look at once.
 const MOST_WAITING: usize = 1000;
 
@@ -100,14 +102,19 @@ impl Keeper {
         }
     }
 
-    /// Answers all who waited. When a look fails, the keys that were good are good still.
+    /// Answers all who waited. When a look fails, the keys that were good are good
+    /// still for a while.
     fn take(&mut self, outcome: Result<JwkSet, String>) {
         let fault = match outcome {
             Ok(set) => {
                 self.set = Some((set, Instant::now()));
                 None
             }
-            Err(why) => Some(why),
+            Err(why) => {
+                // Somebody may have taken them back long since.
+                self.set.take_if(|(_, when)| when.elapsed() > MOST_STALE);
+                Some(why)
+            }
         };
         for ask in std::mem::take(&mut self.waiting) {
             let found = self.find(ask.key_id.as_deref());

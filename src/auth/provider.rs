@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::Authenticator;
 use super::authenticator::{Provider, Way};
+use super::certificate::CERTIFICATE;
 use super::claims::Demands;
 use super::endpoint::Endpoint;
 use super::introspection::Introspection;
@@ -189,7 +190,7 @@ impl Checked {
         let name = settings.name.clone().unwrap_or_else(|| kind.word().into());
         let mut fault = |what: String| faults.push(format!("[[provider]] {name}: {what}"));
         let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        if !plain || name == "certificate" {
+        if !plain || name == CERTIFICATE {
             fault("name may hold letters, digits and - _ . only, and must not be certificate".into());
         }
         let issuer = settings.issuer.clone().or(is_globus.then(|| GLOBUS.into()));
@@ -253,6 +254,7 @@ impl Checked {
             name_claims: settings.name_claims.unwrap_or_else(|| vec!["username".into()]),
             groups_claim: settings.groups_claim.unwrap_or_else(|| "groups".into()),
             claims: BTreeSet::new(),
+            linked: is_globus,
         };
         let (strict_type, ca_file) = (settings.strict_type.unwrap_or(true), settings.ca_file);
         Self { name, kind, issuer, endpoint, client_id, client_secret, demands, strict_type, ca_file, login }
@@ -265,7 +267,7 @@ impl Checked {
         let way = match self.kind {
             Kind::Jwt => {
                 let keys = Keys::of(endpoint("jwks_uri"), http);
-                Way::Jwt(JwtTokens { keys, strict_type: self.strict_type, demands })
+                Way::Jwt(Box::new(JwtTokens { keys, strict_type: self.strict_type, demands }))
             }
             Kind::Globus | Kind::Introspection => Way::Introspection(Box::new(Introspection {
                 endpoint: endpoint("introspection_endpoint"),

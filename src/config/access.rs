@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use secrecy::SecretString;
 
 use super::Settings;
-use crate::auth::{Kind, Limits, ProviderSettings, Providers};
+use crate::auth::{CERTIFICATE, Kind, Limits, ProviderSettings, Providers};
 use crate::policy::{Ground, Network, Policy, Rule};
 
 /// Networks inside a facility, unless the operator names them: private addresses
@@ -31,7 +31,7 @@ pub(super) fn check(
     faults: &mut Vec<String>,
 ) -> Access {
     let inside = inside(settings.site_networks.as_deref(), ground.alone, faults);
-    let ground = Ground { inside, ..ground };
+    let ground = Ground { inside, inside_is_said: settings.site_networks.is_some(), ..ground };
     let providers = providers(settings, notes, faults);
     let rules = settings.allow.take().unwrap_or_default();
     let knows_callers = !providers.is_empty() || settings.client_ca.is_some();
@@ -50,7 +50,11 @@ pub(super) fn check(
             );
         }
         let rules = rules.into_iter().enumerate().map(|(index, rule)| Rule::new(rule, index + 1, faults));
-        Policy::by_rules(rules.collect(), ground)
+        let rules: Vec<Rule> = rules.collect();
+        let mut known = providers.names();
+        known.extend(settings.client_ca.as_ref().map(|_| CERTIFICATE.to_owned()));
+        rules.iter().for_each(|rule| rule.check_provider(&known, faults));
+        Policy::by_rules(rules, ground)
     } else {
         if !rules.is_empty() {
             faults.push("there are rules, but no provider or client_ca that would tell who calls".into());

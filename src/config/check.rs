@@ -51,7 +51,8 @@ pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<
     let tls = check_tls(&settings, listen, faults);
     let own = [wan, lan, listen.ip()].into_iter().chain(advertise).filter(|ip| !ip.is_unspecified()).collect();
     let ports = port_range.clone().unwrap_or(1..=1);
-    let ground = Ground { alone: listen.ip().is_loopback(), inside: vec![], own, ports };
+    let alone = listen.ip().is_loopback();
+    let ground = Ground { alone, inside: vec![], inside_is_said: false, own, ports };
     let access = access::check(&mut settings, listen, ground, &mut notes, faults);
     let weak_keys = weak_keys(settings.weak_keys.as_deref(), faults);
     let max_waiting = at_least_one("max_waiting", settings.max_waiting.unwrap_or(200), faults);
@@ -119,7 +120,11 @@ fn sources(name: &str, texts: Option<&[String]>, faults: &mut Vec<String>) -> So
     let mut one = |text: &String| {
         parse_network(text.trim()).map_err(|e| faults.push(format!("{name}: {text:?} cannot be used: {e}"))).ok()
     };
-    texts.unwrap_or_default().iter().filter_map(&mut one).collect()
+    let networks = texts.unwrap_or_default().iter().filter_map(&mut one).collect();
+    if texts.is_some_and(<[String]>::is_empty) {
+        faults.push(format!("{name} names no network; leave it out where any may be"));
+    }
+    networks
 }
 
 /// Port 0 lets the system choose; the ready line tells which it is.

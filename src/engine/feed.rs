@@ -1,11 +1,12 @@
 //! What sessions look like from outside, and the feed of what happens to them.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
 use tokio::sync::broadcast;
 
+use super::refusal::Refusal;
 use crate::auth::Caller;
 use crate::flows::Traffic;
 use crate::session::{Health, ListenAddr, Protection, SessionId, Sources, State, TargetAddr, Weakness};
@@ -63,10 +64,15 @@ const LAG: usize = 1024;
 /// Who may watch at once.
 pub(super) const MOST_WATCHERS: usize = 256;
 
+/// Of these, so many of one caller.
+const MOST_OF_ONE: usize = 32;
+
 /// All events of this gateway.
 #[derive(Debug)]
 pub(super) struct Feed {
     kept: Mutex<Kept>,
+    /// Who watches, each for as long as the other end is held.
+    watchers: Mutex<Vec<(String, Weak<()>)>>,
 }
 
 #[derive(Debug)]
@@ -100,7 +106,7 @@ impl Feed {
     pub(super) fn new(last: u64) -> Self {
         let live = Some(broadcast::Sender::new(LAG));
         let kept = Kept { last, events: VecDeque::new(), live };
-        Self { kept: Mutex::new(kept) }
+        Self { kept: Mutex::new(kept), watchers: Mutex::default() }
     }
 
     pub(super) fn publish(&self, what: String, session: SessionView) {
@@ -120,6 +126,19 @@ impl Feed {
     /// There will be no more events: every subscription ends after those that it has.
     pub(super) fn close(&self) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).live = None;
+    }
+
+    /// A watcher's share, for as long as it is held.
+    pub(super) fn turn(&self, by: &Caller) -> Result<Arc<()>, Refusal> {
+        let (principal, turn) = (by.principal(), Arc::new(()));
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|(_, turn)| turn.strong_count() > 0);
+        let theirs = watchers.iter().filter(|(other, _)| *other == principal).count();
+        if matches!(by, Caller::Known(_)) && theirs >= MOST_OF_ONE {
+            return Err(Refusal::Quota { what: "watches", limit: MOST_OF_ONE });
+        }
+        watchers.push((principal, Arc::downgrade(&turn)));
+        Ok(turn)
     }
 
     /// Whether as many watch as may.

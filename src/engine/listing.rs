@@ -56,12 +56,18 @@ impl Engine {
     /// [`Refusal::EventsGone`] when some of them are no longer kept, and
     /// [`Refusal::Full`] when too many watch.
     pub fn watch(&self, by: &Caller, after: u64) -> Result<Subscription, Refusal> {
+        self.policy().knows(by)?;
+        let turn = self.shared.feed.turn(by)?;
         if self.shared.feed.is_full() {
             return Err(Refusal::Full { what: "watchers", limit: feed::MOST_WATCHERS });
         }
         let (policy, by) = (Arc::clone(&self.shared.settings.policy), by.clone());
         let since = self.shared.feed.since(after).ok_or(Refusal::EventsGone)?;
-        Ok(since.of(move |event| policy.may_control(&by, &event.session.owner)))
+        Ok(since.of(move |event| {
+            // Its share is the watcher's for as long as it watches.
+            let _turn = &turn;
+            policy.may_control(&by, &event.session.owner)
+        }))
     }
 
     async fn look(&self, handles: &[SessionHandle]) -> Vec<Listed> {

@@ -3,13 +3,15 @@
 use super::{Refusal, Requester, SessionView};
 use crate::audit::{Audit, Entry, What};
 use crate::causes::causes;
-use crate::session::Endpoint;
+use crate::session::{Endpoint, TargetAddr};
 
 /// A call on its way through the engine.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     audit: Audit,
     entry: Entry,
+    /// Whether it ends something, which a full disk must not keep anybody from.
+    ends: bool,
 }
 
 impl Call {
@@ -23,12 +25,23 @@ impl Call {
             session: Some(about.to_string()),
             ..Entry::of(What::Decision)
         };
-        Self { audit: audit.clone(), entry }
+        Self { audit: audit.clone(), entry, ends: false }
     }
 
     /// The endpoints that it names.
     pub(super) fn naming(mut self, endpoints: &[Endpoint]) -> Self {
         self.entry.targets = endpoints.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// What the names among them are, as it will be decided on.
+    pub(super) fn resolved(&mut self, targets: &[TargetAddr]) {
+        self.entry.targets = targets.iter().map(|target| target.0.to_string()).collect();
+    }
+
+    /// A call that ends something.
+    pub(super) fn ending(mut self) -> Self {
+        self.ends = true;
         self
     }
 
@@ -40,7 +53,9 @@ impl Call {
             ..self.entry.clone()
         };
         match self.audit.write(&entry) {
-            Err(source) if outcome.is_ok() => Err(Refusal::Internal { doing: "write the audit log", source }),
+            Err(source) if outcome.is_ok() && !self.ends => {
+                Err(Refusal::Internal { doing: "write the audit log", source })
+            }
             Err(e) => {
                 tracing::error!("cannot write the audit log: {e}");
                 outcome

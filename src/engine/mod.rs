@@ -101,14 +101,20 @@ impl Engine {
         let Announce { requester, uid, role, endpoints } = command;
         let (uid, waited) = (uid.digest(), self.shared.settings.hello_timeout);
         let speaks = |owner: &Caller| self.policy().may_announce(&requester.caller, owner);
-        let handle = match self.shared.directory.find_for_hello(uid, role, &requester.caller, &speaks)? {
+        call.or_refused(self.policy().knows(&requester.caller))?;
+        let found = self.shared.directory.find_for_hello(uid, role, &requester.caller, &speaks);
+        let handle = match call.or_refused(found)? {
             Found::Now(handle) => handle,
-            Found::Later(later) => timeout(waited, later)
-                .await
-                .map_err(|_| Refusal::NoRequest { uid, waited })?
-                .map_err(|_| Refusal::Unknown { uid, role: None })?,
+            Found::Later(later) => {
+                let came = timeout(waited, later).await.map_err(|_| Refusal::NoRequest { uid, waited });
+                call.or_refused(came.and_then(|came| came.map_err(|_| Refusal::Unknown { uid, role: None })))?
+            }
         };
-        let announcement = match call.decided(self.understand(&handle, endpoints).await) {
+        let understood = self.understand(&handle, &requester.caller, endpoints).await;
+        if let Ok(announcement) = &understood {
+            call.resolved(&announcement.targets);
+        }
+        let announcement = match call.decided(understood) {
             Ok(announcement) => announcement,
             Err(refusal) => {
                 handle.send(Order::SpoiltHello { code: refusal.code(), why: refusal.to_string() });
@@ -118,7 +124,18 @@ impl Engine {
         call.came_to(handle.ask(|answer| Order::Announce { announcement, answer }).await)
     }
 
-    async fn understand(&self, handle: &SessionHandle, endpoints: Vec<Endpoint>) -> Result<Announcement, Refusal> {
+    /// Whose rules count for a session's targets: its owner's, as they are known now
+    /// if it is they who call.
+    fn answerable<'a>(handle: &'a SessionHandle, by: &'a Caller) -> &'a Caller {
+        if by.is(&handle.owner) { by } else { &handle.owner }
+    }
+
+    async fn understand(
+        &self,
+        handle: &SessionHandle,
+        by: &Caller,
+        endpoints: Vec<Endpoint>,
+    ) -> Result<Announcement, Refusal> {
         // A CONS application names what it would connect to, which is no target of ours.
         let targets = match handle.session.role {
             Role::Cons => vec![],
@@ -126,7 +143,7 @@ impl Engine {
                 let why = "a PROD application must name at least one endpoint".into();
                 return Err(Refusal::BadField { field: "prod_listeners", why });
             }
-            Role::Prod => self.policy().resolve(&handle.owner, Role::Prod, &endpoints).await?,
+            Role::Prod => self.policy().resolve(Self::answerable(handle, by), Role::Prod, &endpoints).await?,
         };
         Ok(Announcement { endpoints, targets })
     }
@@ -154,10 +171,15 @@ impl Engine {
         let handle = call.or_refused(self.find(session, &requester.caller))?;
         if role == Role::Cons && targets.is_empty() {
             let why = "a CONS session must be told the other facility's listeners".into();
-            return Err(Refusal::BadField { field: "remote_listeners", why });
+            return call.or_refused(Err(Refusal::BadField { field: "remote_listeners", why }));
         }
-        let resolved = self.policy().resolve(&handle.owner, role, &targets).await;
-        let targets = call.decided(resolved.map_err(Refusal::from))?;
+        call.or_refused(self.policy().knows(&requester.caller))?;
+        let owner = Self::answerable(&handle, &requester.caller);
+        let resolved = self.policy().resolve(owner, role, &targets).await.map_err(Refusal::from);
+        if let Ok(targets) = &resolved {
+            call.resolved(targets);
+        }
+        let targets = call.decided(resolved)?;
         call.came_to(handle.ask(|answer| Order::Retarget { targets, answer }).await)
     }
 
@@ -173,7 +195,7 @@ impl Engine {
     pub async fn release(&self, by: &Requester, uid: &Uid, why: ReleaseReason) -> Result<usize, Refusal> {
         let may = |owner: &Caller| self.policy().may_control(&by.caller, owner);
         let found = self.shared.directory.find_for_release(uid.digest(), &may);
-        let handles = self.call("RELEASE", by, uid.digest()).decided(found)?;
+        let handles = self.call("RELEASE", by, uid.digest()).ending().decided(found)?;
         let released = handles.len();
         end_all(handles, &why).await;
         Ok(released)
@@ -194,7 +216,7 @@ impl Engine {
             self.shared.directory.find_all(uid.digest(), &|owner| self.policy().may_control(&by.caller, owner));
         let found = match handles.is_empty() {
             true => Err(Refusal::Unknown { uid: uid.digest(), role: None }),
-            false => Ok(handles),
+            false => self.policy().knows(&by.caller).map(|()| handles).map_err(Refusal::from),
         };
         let mut renewed = Vec::new();
         for handle in self.call("RENEW", by, uid.digest()).decided(found)? {
@@ -209,7 +231,7 @@ impl Engine {
     /// [`Refusal::OnlyOperators`]; on a gateway that serves anyone, those are the callers on the gateway itself.
     pub async fn drain_for(&self, by: &Requester, here: bool, wait: Duration) -> Result<usize, Refusal> {
         let may = self.policy().is_operator(&by.caller) || self.policy().is_open() && here;
-        self.call("DRAIN", by, "all").decided(if may { Ok(()) } else { Err(Refusal::OnlyOperators) })?;
+        self.call("DRAIN", by, "all").ending().decided(if may { Ok(()) } else { Err(Refusal::OnlyOperators) })?;
         Ok(self.drain(wait).await)
     }
 

@@ -11,8 +11,8 @@ use url::{Url, form_urlencoded};
 use super::exchange::{Tokens, client, refused, send};
 use super::provider::Kind;
 use super::{LoginError, Provider};
-use crate::causes::printable;
 use crate::http::HttpClient;
+use crate::shown::printable;
 
 /// A login that has begun.
 #[derive(Debug)]

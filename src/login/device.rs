@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use super::exchange::{Tokens, client, refused, send};
 use super::{LoginError, Provider};
-use crate::causes::printable;
 use crate::http::HttpClient;
+use crate::shown::printable;
 
 /// A login that waits for somebody to confirm it.
 #[derive(Debug)]

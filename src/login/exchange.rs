@@ -18,8 +18,8 @@ use url::Url;
 
 use super::provider::{Kind, Purpose};
 use super::{LoginError, Provider};
-use crate::causes::printable;
 use crate::http::{HttpClient, HttpError};
+use crate::shown::printable;
 
 /// What a login gave.
 #[derive(Debug, Clone)]

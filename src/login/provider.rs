@@ -8,9 +8,9 @@ use url::Url;
 
 use super::LoginError;
 use super::discovery::discover;
-use crate::causes::printable;
 use crate::http::HttpClient;
 use crate::issuer::secure;
+use crate::shown::printable;
 
 /// Globus Auth, as tokens and scopes name it.
 const GLOBUS: &str = "https://auth.globus.org";

@@ -8,8 +8,8 @@ use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
 use super::{Entry, LoginError};
-use crate::causes::printable;
 use crate::http::HttpClient;
+use crate::shown::printable;
 
 /// What became of the access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

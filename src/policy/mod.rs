@@ -201,7 +201,10 @@ impl Policy {
     /// Why not.
     pub fn target(&self, owner: &Caller, role: Role, address: SocketAddr) -> Result<(), Forbidden> {
         if self.is_open() || *owner == Caller::Operator {
-            return self.ground.check(address, role, &[]);
+            self.ground.check(address, role, &self.ground.inside)?;
+            let inside = self.ground.inside.iter().any(|net| net.holds(address));
+            let outside = role == Role::Prod && self.ground.inside_is_said && !inside;
+            return if outside { Err(Forbidden::Outside { who: owner.to_string() }) } else { Ok(()) };
         }
         let mut why = None;
         for rule in self.rules_for(owner).filter(|rule| rule.has_role(role)) {
@@ -228,6 +231,15 @@ impl Policy {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether there is anything that `caller` may.
+    ///
+    /// # Errors
+    /// [`Denial::NoRule`]
+    pub fn knows(&self, caller: &Caller) -> Result<(), Denial> {
+        let known = self.is_open() || *caller == Caller::Operator || self.rules_for(caller).next().is_some();
+        if known { Ok(()) } else { Err(Denial::NoRule) }
     }
 
     /// Whether `caller` may see, move, renew and end a session of `owner`.

@@ -100,6 +100,9 @@ impl Rule {
             }
             length
         });
+        if settings.sources.as_ref().is_some_and(Vec::is_empty) {
+            faults.push(format!("{rule}: sources names no network; leave it out where any may be"));
+        }
         let sources = settings.sources.map(|texts| {
             let mut networks = Vec::new();
             for text in texts {
@@ -132,19 +135,38 @@ impl Rule {
         }
     }
 
+    /// Pushes a fault if it is not clear whose word it takes. A name, a group or a
+    /// claim is one provider's; another that says the same means somebody else.
+    pub fn check_provider(&self, known: &[String], faults: &mut Vec<String>) {
+        let (rule, all) = (&self.name, known.join(", "));
+        let for_all = self.who == [Who::Anyone] && self.hello_for.is_empty();
+        match &self.provider {
+            Some(provider) if !known.contains(provider) => {
+                faults.push(format!("[[allow]] {rule}: provider: there is no {provider:?}, but {all}"));
+            }
+            None if known.len() > 1 && !for_all => {
+                faults.push(format!("[[allow]] {rule}: provider is missing: whose word counts, of {all}?"));
+            }
+            _ => {}
+        }
+    }
+
     /// Whether it is for this caller.
     #[must_use]
     pub fn is_for(&self, caller: &Caller) -> bool {
-        let by_provider = match (&self.provider, caller) {
-            (Some(provider), Caller::Known(identity)) => *provider == identity.provider,
-            _ => true,
-        };
-        by_provider && self.who.iter().any(|who| who.means(caller))
+        self.takes_the_word_for(caller) && self.who.iter().any(|who| who.means(caller))
     }
 
     /// Whether whom it is for may say HELLO for sessions of `owner`.
     pub(super) fn speaks_for(&self, owner: &Caller) -> bool {
-        self.hello_for.iter().any(|who| who.means(owner))
+        self.takes_the_word_for(owner) && self.hello_for.iter().any(|who| who.means(owner))
+    }
+
+    fn takes_the_word_for(&self, caller: &Caller) -> bool {
+        match (&self.provider, caller) {
+            (Some(provider), Caller::Known(identity)) => *provider == identity.provider,
+            _ => true,
+        }
     }
 
     /// The networks that targets of this role must lie in; `None`: the usual ones.

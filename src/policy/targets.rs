@@ -3,11 +3,12 @@
 //! Host names are resolved once, every address they give is checked, and the
 //! one that is used is pinned: what a name answers later changes nothing.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use tokio::net::lookup_host;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -22,7 +23,9 @@ pub struct Ground {
     pub alone: bool,
     /// The site's own networks.
     pub inside: Vec<Network>,
-    /// The gateway's own addresses.
+    /// Whether the operator named them.
+    pub inside_is_said: bool,
+    /// The gateway's own addresses, besides those of its interfaces.
     pub own: Vec<IpAddr>,
     /// The ports of its listeners: a CONS session may lead to a PROD session of the same gateway.
     pub ports: RangeInclusive<u16>,
@@ -82,9 +85,9 @@ pub enum TargetError {
 }
 
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
-/// Names that are looked up at once; each takes a thread, which a resolver that
-/// does not answer keeps.
-static LOOKUPS: Semaphore = Semaphore::const_new(64);
+/// Names that are looked up at once. Each takes a thread, which a resolver that
+/// does not answer keeps, whether anybody waits for it still or not.
+static LOOKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(64)));
 
 impl Ground {
     /// Whether `address` may be a target at all. What is special must be listed as
@@ -103,7 +106,7 @@ impl Ground {
         let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
         // All of 0.0.0.0/8 is "this host" (RFC 791 section 3.2).
         let unspecified = ip.is_unspecified() || matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0);
-        let own = self.own.contains(&ip) && !ip.is_loopback();
+        let own = !self.alone && !ip.is_loopback() && (self.own.contains(&ip) || is_of_an_interface(ip));
         let our_listener = role == Role::Cons && self.ports.contains(&address.port());
         if unspecified {
             Err(Forbidden::Unspecified)
@@ -113,11 +116,37 @@ impl Ground {
             Err(Forbidden::LinkLocal)
         } else if ip.is_loopback() && !self.alone && !is_listed(Network::means_loopback) {
             Err(Forbidden::Loopback)
-        } else if own && !self.alone && !our_listener && !is_listed(Network::means_one_host) {
+        } else if own && !our_listener && !is_listed(Network::means_one_host) {
             Err(Forbidden::Own)
+        } else if let Some(inner) = embedded(ip) {
+            // A translator on the way makes it that one.
+            self.check(SocketAddr::new(inner.into(), address.port()), role, listed)
         } else {
             Ok(())
         }
+    }
+}
+
+/// Whether an interface of this host has it now; addresses come and go.
+fn is_of_an_interface(ip: IpAddr) -> bool {
+    let has = |interface: InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    // What cannot be looked at is not taken for another host.
+    getifaddrs().map_or(true, |mut all| all.any(|interface| has(interface) == Some(ip)))
+}
+
+/// The IPv4 address that an IPv6 address leads to by NAT64 (RFC 6052 section 2.1) or 6to4 (RFC 3056).
+fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(v6) = ip else { return None };
+    let (bits, segments, octets) = (v6.to_bits(), v6.segments(), v6.octets());
+    let four_from = |at: usize| Ipv4Addr::new(octets[at], octets[at + 1], octets[at + 2], octets[at + 3]);
+    match segments[0] {
+        0x64 if bits >> 32 == 0x0064_ff9b_0000_0000_0000_0000 => Some(four_from(12)),
+        0x2002 => Some(four_from(2)),
+        _ => None,
     }
 }
 
@@ -151,14 +180,19 @@ async fn look_up(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, TargetError> {
         Host::Name(name) => {
             let unresolved = |why: String| TargetError::Unresolved { target: endpoint.clone(), why };
             let look_up = async {
-                let _turn = LOOKUPS.acquire().await.expect("the semaphore is never closed");
-                lookup_host((name.as_str(), port)).await
+                let turn = Arc::clone(&LOOKUPS).acquire_owned().await.expect("the semaphore is never closed");
+                let name = name.clone();
+                let looked = tokio::task::spawn_blocking(move || {
+                    let found = (name.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+                    drop(turn);
+                    found
+                });
+                looked.await.map_err(std::io::Error::other)?
             };
             timeout(RESOLVE_DEADLINE, look_up)
                 .await
                 .map_err(|_| TargetError::ResolverSilent { target: endpoint.clone() })?
                 .map_err(|e| unresolved(e.to_string()))?
-                .collect()
         }
     };
     Ok(addresses.iter().map(|address| SocketAddr::new(plain(address.ip()), address.port())).collect())
@@ -180,7 +214,7 @@ mod tests {
 
     fn ground(alone: bool) -> Ground {
         let own = vec!["192.0.2.1".parse().expect("an address"), "10.0.0.1".parse().expect("an address")];
-        Ground { alone, inside: vec![], own, ports: 5100..=5200 }
+        Ground { alone, inside: vec![], inside_is_said: false, own, ports: 5100..=5200 }
     }
 
     fn verdict(text: &str, alone: bool) -> Result<(), Forbidden> {
@@ -198,6 +232,10 @@ mod tests {
             ("::127.0.0.1", Forbidden::Loopback),
             ("192.0.2.1", Forbidden::Own),
             ("::ffff:10.0.0.1", Forbidden::Own),
+            ("64:ff9b::192.0.2.1", Forbidden::Own),
+            ("64:ff9b::127.0.0.1", Forbidden::Loopback),
+            ("2002:7f00:1::1", Forbidden::Loopback),
+            ("2002:a9fe:101::", Forbidden::LinkLocal),
             ("169.254.1.1", Forbidden::LinkLocal),
             ("fe80::1", Forbidden::LinkLocal),
             ("224.0.0.1", Forbidden::Multicast),
@@ -216,6 +254,17 @@ mod tests {
         assert_eq!(verdict("127.0.0.1", true), Ok(()));
         assert_eq!(verdict("192.0.2.1", true), Ok(()));
         assert_eq!(verdict("0.0.0.0", true), Err(Forbidden::Unspecified));
+    }
+
+    #[test]
+    fn every_address_of_this_host_is_the_gateway() {
+        let address = |interface: InterfaceAddress| Some(IpAddr::V4(interface.address?.as_sockaddr_in()?.ip()));
+        let own: Vec<_> = getifaddrs().expect("the kernel tells").filter_map(address).collect();
+        for ip in own.iter().filter(|ip| !ip.is_loopback()) {
+            assert_eq!(verdict(&ip.to_string(), false), Err(Forbidden::Own), "{ip}");
+        }
+        assert!(is_of_an_interface("127.0.0.1".parse().expect("an address")));
+        assert!(!is_of_an_interface("192.0.2.77".parse().expect("an address")));
     }
 
     #[test]

@@ -7,7 +7,13 @@ use crate::auth::Identity;
 
 fn ground() -> Ground {
     let inside = vec!["10.0.0.0/8".parse().expect("a network")];
-    Ground { alone: false, inside, own: vec!["192.0.2.1".parse().expect("an address")], ports: 5100..=5200 }
+    Ground {
+        alone: false,
+        inside,
+        inside_is_said: true,
+        own: vec!["192.0.2.1".parse().expect("an address")],
+        ports: 5100..=5200,
+    }
 }
 
 fn known(subject: &str, name: &str) -> Caller {

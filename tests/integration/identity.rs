@@ -6,6 +6,7 @@ use scistream::client::{ClientError, Gateway, Security};
 use scistream::session::{Role, Uid};
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -14,7 +15,7 @@ use crate::support::authority::{Authority, ClientFiles};
 use crate::support::authorization_server::{AUDIENCE, AuthorizationServer, OldKeys, resource};
 use crate::support::command::run;
 use crate::support::django_server::{DjangoServer, GATEWAY};
-use crate::support::gateway::S2UC;
+use crate::support::gateway::{S2CS, S2UC};
 use crate::support::globus_fake::{self, GlobusFake, Spelling};
 use crate::support::guarded::{
     ANYONE, ask, assert_all, client, every_call, introspected, plan, raw_list, signed, status, token,
@@ -227,13 +228,21 @@ async fn a_revoked_token_is_noticed_in_half_a_minute() {
     let gateway = plan(&[], &(introspected(&server) + ANYONE)).start().await;
     let token = token(&server, "alice").await;
     assert_eq!(verdict(&gateway, &token).await, Ok(()));
+    let watcher = client(&gateway, &token).await;
+    let mut events = watcher.watch(0, "").await.expect("watched");
     let taken = Instant::now();
     server.revoke(&token).await;
     while verdict(&gateway, &token).await.is_ok() {
         assert!(taken.elapsed() < MEMORY + Duration::from_secs(2), "it is still taken");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    println!("a revoked token was refused {:.1} s after it had been taken", taken.elapsed().as_secs_f64());
+    let refused = taken.elapsed().as_secs_f64();
+    let end = timeout(2 * MEMORY, watcher.next_event(&mut events)).await.expect("the watch ends");
+    assert_eq!(status("the watch", end).code(), Code::Unauthenticated);
+    println!(
+        "a revoked token was refused {refused:.1} s after it had been taken, a watch that it had begun ended after {:.1} s",
+        taken.elapsed().as_secs_f64()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -399,6 +408,47 @@ async fn tokens_of_several_providers_are_shown_to_nobody_else() {
     assert_eq!(refused.code(), Code::NotFound, "{}", refused.message());
     alice.release(&uid).await.expect("released");
     println!("2 providers side by side: each sees its own tokens alone, and namesakes are two people");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_takes_one_providers_word() {
+    let (one, other) = (AuthorizationServer::start().await, AuthorizationServer::start().await);
+    let providers = introspected(&one) + &signed(&other).replace("name = \"facility\"", "name = \"partner\"");
+    let rule = "[[allow]]\nwho = [\"user:alice@facility.example\"]\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("secret"), "x").expect("written");
+    let check = async |rule: &str| {
+        std::fs::write(folder.path().join("s2cs.toml"), format!("{providers}{rule}")).expect("written");
+        run(S2CS, &["check", "--config", "s2cs.toml", "--ssl=False", "--state-dir", "state"], folder.path()).await
+    };
+    assert!(check(rule).await.failed(78).contains("provider is missing: whose word counts, of facility, partner?"));
+    assert!(check(&format!("{rule}provider = \"facilty\"\n")).await.failed(78).contains("there is no \"facilty\""));
+    check(&format!("{rule}provider = \"facility\"\n")).await.succeeded();
+
+    let gateway = plan(&[], &format!("{providers}{rule}provider = \"facility\"\n")).start().await;
+    let app = App::start().await;
+    let asked = || ask(&Uid::random().expect("randomness"), Role::Prod, &app.endpoint());
+    asked().open(&client(&gateway, &token(&one, "alice").await).await, None).await.expect("alice of the facility");
+    let namesake = other.token_for("alice", "scistream", &resource("token=jwt")).await;
+    let refused = status("alice of the partner", asked().open(&client(&gateway, &namesake).await, None).await);
+    assert_eq!(refused.code(), Code::PermissionDenied, "{}", refused.message());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_guesses_at_once_are_few_questions() {
+    let server = AuthorizationServer::start().await;
+    let gateway = plan(&["--max-bad-tokens", "5"], &(introspected(&server) + ANYONE)).start().await;
+    server.slow_down(Duration::from_millis(300)).await;
+    let mut calls = JoinSet::new();
+    for number in 0..200 {
+        let client = client(&gateway, &format!("guess-{number}")).await;
+        calls.spawn(async move { client.list().await.map(drop) });
+    }
+    let good = calls.join_all().await.iter().filter(|outcome| outcome.is_ok()).count();
+    let asked = server.calls("/token/introspection").await;
+    println!("200 guesses at once: {asked} introspections");
+    assert_eq!(good, 0);
+    assert!(asked <= 5 + 8 + 1, "{asked} introspections");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -121,8 +121,8 @@ async fn only_whom_a_rule_lets_speaks_for_another() {
     // A stranger who knows the UID comes first, and gets nothing for it.
     let uid = Uid::random().expect("randomness");
     let early = tokio::spawn({
-        let (mallory, uid) = (site.client("mallory").await, uid.clone());
-        async move { mallory.hello(&uid, Role::Prod, &["127.0.0.1:9".parse().expect("an endpoint")]).await }
+        let (bob, uid) = (site.client("bob").await, uid.clone());
+        async move { bob.hello(&uid, Role::Prod, &["127.0.0.1:9".parse().expect("an endpoint")]).await }
     });
     let request = tokio::spawn({
         let (alice, asked) = (alice.clone(), ask(&uid, Role::Prod, &app.endpoint()));
@@ -143,6 +143,41 @@ async fn only_whom_a_rule_lets_speaks_for_another() {
     let own = ask(&Uid::random().expect("randomness"), Role::Prod, &app.endpoint()).open(&controller, None).await;
     assert_eq!(status("its own session", own).code(), Code::PermissionDenied);
     site.gateway.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_no_rule_is_for_takes_nothing_that_is_shared() {
+    let site = Site::start(RULES).await;
+    let mallory = site.client("mallory").await;
+    let (uid, endpoints) = (Uid::random().expect("randomness"), ["127.0.0.1:9".parse().expect("an endpoint")]);
+    let hello = mallory.hello(&uid, Role::Prod, &endpoints);
+    assert_eq!(status("HELLO", hello.await).code(), Code::PermissionDenied, "it waits among those of others");
+    assert_eq!(status("watch", mallory.watch(0, "").await).code(), Code::PermissionDenied);
+    // Who may watch, may not take all the places.
+    let alice = site.client("alice").await;
+    let mut watches = Vec::new();
+    let refused = loop {
+        match alice.watch(0, "").await {
+            Ok(watch) => watches.push(watch),
+            outcome => break status("one more", outcome),
+        }
+        assert!(watches.len() < 200, "nobody stops it");
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{}", refused.message());
+    site.client("bob").await.watch(0, "").await.expect("somebody else");
+    println!("{} watches of one caller, then RATE_LIMIT; others go on", watches.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_cannot_fill_the_audit_log() {
+    let site = Site::start(RULES).await;
+    let before = audit(&site.gateway).len();
+    for _ in 0..50 {
+        assert_all(&every_call(&site.gateway, None, &new_uid()).await, Code::Unauthenticated, "missing");
+    }
+    let lines = audit(&site.gateway).len() - before;
+    println!("550 calls without a token: {lines} audit lines");
+    assert!((1..=40).contains(&lines), "{lines}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,10 @@
 //! Accepts control connections: from the network, where TLS handshakes have a
 //! deadline and a cap, and from the operator on the unix socket.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, pending};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,7 +23,7 @@ use tonic::transport::server::Connected;
 
 use super::Operators;
 use super::seats::{Seat, Seats};
-use crate::auth::{Caller, certified};
+use crate::auth::{Caller, certified, share_of};
 use crate::store::OperatorWord;
 
 /// Handshakes that may be under way at once.
@@ -100,7 +100,7 @@ impl Peer {
 /// Accepts until the receiver of the streams goes.
 ///
 /// Who is honest finishes a handshake in milliseconds. So when too many are under
-/// way, the oldest ones make room, and whoever holds connections open without
+/// way, one makes room, the oldest of whoever has most, and whoever holds connections open without
 /// finishing keeps nobody else out. The same goes for connections that stand, see
 /// [`Seats`].
 pub(super) async fn accept(
@@ -108,7 +108,7 @@ pub(super) async fn accept(
     tls: Option<SslAcceptor>,
     ready: mpsc::Sender<io::Result<ControlStream>>,
 ) {
-    let mut under_way: VecDeque<AbortHandle> = VecDeque::new();
+    let mut under_way = VecDeque::new();
     let seats = Seats::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -123,6 +123,7 @@ pub(super) async fn accept(
             },
         };
         make_room(&mut under_way);
+        let from = share_of(peer.ip());
         // One that has gone already has no address any more.
         let Ok(local) = stream.local_addr() else { continue };
         let (tls, ready, seats) = (tls.clone(), ready.clone(), seats.clone());
@@ -131,7 +132,7 @@ pub(super) async fn accept(
             match timeout(HANDSHAKE_DEADLINE, handshake(stream, tls)).await {
                 // The receiver goes only when the server stops.
                 Ok(Ok((io, certified))) => {
-                    let seat = seats.take(peer.ip().to_canonical());
+                    let seat = seats.take(from);
                     let ended = Box::pin(seat.ended());
                     let peer = Peer::Tcp { peer, local, certified, seat };
                     drop(ready.send(Ok(ControlStream { io, peer, ended })).await);
@@ -140,7 +141,7 @@ pub(super) async fn accept(
                 Err(_) => tracing::info!(%peer, "a control connection did not finish its handshake in time"),
             }
         });
-        under_way.push_back(handshake.abort_handle());
+        under_way.push_back((from, handshake.abort_handle()));
     }
 }
 
@@ -168,7 +169,7 @@ pub(super) async fn accept_operators(operators: Operators, ready: mpsc::Sender<i
                         _ => tracing::warn!("somebody who cannot read the state folder came to the control socket"),
                     }
                 });
-                under_way.push_back(greeting.abort_handle());
+                under_way.push_back((IpAddr::V4(Ipv4Addr::UNSPECIFIED), greeting.abort_handle()));
             }
             Ok((uid, _)) => tracing::warn!(uid, "a user who is not the operator came to the control socket"),
             Err(e) => {
@@ -179,13 +180,18 @@ pub(super) async fn accept_operators(operators: Operators, ready: mpsc::Sender<i
     }
 }
 
-/// For one more handshake.
-fn make_room(under_way: &mut VecDeque<AbortHandle>) {
-    under_way.retain(|handshake| !handshake.is_finished());
-    if under_way.len() >= MOST_HANDSHAKES
-        && let Some(oldest) = under_way.pop_front()
-    {
-        oldest.abort();
+/// For one more handshake: the oldest of whoever has most of them under way goes.
+fn make_room(under_way: &mut VecDeque<(IpAddr, AbortHandle)>) {
+    under_way.retain(|(_, handshake)| !handshake.is_finished());
+    if under_way.len() < MOST_HANDSHAKES {
+        return;
+    }
+    let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+    under_way.iter().for_each(|(from, _)| *counts.entry(*from).or_default() += 1);
+    let most = counts.into_iter().max_by_key(|(_, count)| *count).map(|(from, _)| from);
+    let oldest = under_way.iter().position(|(from, _)| Some(*from) == most);
+    if let Some((_, handshake)) = oldest.and_then(|index| under_way.remove(index)) {
+        handshake.abort();
     }
 }
 

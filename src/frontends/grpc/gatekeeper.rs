@@ -2,9 +2,13 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::AUTHORIZATION;
 use tonic::Status;
 use tonic::body::Body;
@@ -13,17 +17,24 @@ use tower::{Layer, Service};
 use super::accept::Peer;
 use super::status::not_let_in;
 use crate::audit::{Audit, Entry, What};
-use crate::auth::{Caller, Guard, GuardError, Token};
+use crate::auth::{Caller, Guard, GuardError, Token, share_of};
 use crate::engine::Requester;
 
 /// Lets callers in, and writes down whom it does not.
 #[derive(Debug, Clone)]
 pub struct Gatekeeper {
     /// Who finds out who calls.
-    pub guard: Guard,
+    guard: Guard,
     /// Where it is written down.
-    pub audit: Audit,
+    audit: Audit,
+    /// How often it is, of one address.
+    notes: Arc<DefaultKeyedRateLimiter<IpAddr>>,
 }
+
+/// Lines a minute about calls from one address that were not let in.
+const MOST_NOTES: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+/// After so many addresses, those that call seldom are forgotten.
+const MOST_ADDRESSES: usize = 10_000;
 
 /// What a call needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,16 +60,24 @@ impl Need {
 }
 
 impl Gatekeeper {
+    /// Has `guard` find out who calls, and writes down whom it does not let in.
+    #[must_use]
+    pub fn new(guard: Guard, audit: Audit) -> Self {
+        Self { guard, audit, notes: Arc::new(RateLimiter::keyed(Quota::per_minute(MOST_NOTES))) }
+    }
+
     /// Says who calls, or what they are answered.
-    async fn admit(self, request: &http::request::Parts) -> Result<Requester, Status> {
+    async fn admit(&self, request: &http::request::Parts) -> Result<Requester, Status> {
         let peer = request.extensions.get::<Peer>();
         let address = peer.and_then(Peer::address);
         let (path, need) = (request.uri.path(), Need::of(request.uri.path()));
         let header = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(Token::parse);
+        let certified = peer.and_then(Peer::certified);
         let outcome = match (need, &token) {
-            (Need::Nothing, _) | (Need::Courtesy, None) => self.guard.count_call(address).map(|()| Caller::Anyone),
-            _ => self.guard.admit(address, peer.and_then(Peer::certified), token.as_ref()).await,
+            (Need::Courtesy, None) if certified.is_none() => self.guard.count_call(address).map(|()| Caller::Anyone),
+            (Need::Nothing, _) => self.guard.count_call(address).map(|()| Caller::Anyone),
+            _ => self.guard.admit(address, certified, token.as_ref()).await,
         };
         match outcome {
             Ok(caller) => {
@@ -67,7 +86,8 @@ impl Gatekeeper {
                 }
                 Ok(Requester { caller, address })
             }
-            Err(GuardError::Missing { .. } | GuardError::Invalid { .. }) if need == Need::Courtesy => {
+            Err(why @ (GuardError::Missing { .. } | GuardError::Invalid { .. })) if need == Need::Courtesy => {
+                self.note(path, address, token.as_ref(), &why);
                 Ok(Requester { caller: Caller::Anyone, address })
             }
             Err(why) => {
@@ -77,7 +97,16 @@ impl Gatekeeper {
         }
     }
 
-    fn note(&self, path: &str, address: Option<std::net::IpAddr>, token: Option<&Token>, why: &GuardError) {
+    fn note(&self, path: &str, address: Option<IpAddr>, token: Option<&Token>, why: &GuardError) {
+        // Whoever can fill a log can fill a disk.
+        if let Some(address) = address
+            && self.notes.check_key(&share_of(address)).is_err()
+        {
+            return;
+        }
+        if self.notes.len() > MOST_ADDRESSES {
+            self.notes.retain_recent();
+        }
         let inner = match why {
             GuardError::Invalid { why, .. } | GuardError::Silent { why, .. } => Some(why),
             GuardError::Missing { .. } | GuardError::TooOften { .. } => None,
@@ -135,14 +164,34 @@ where
             let (mut parts, body) = request.into_parts();
             match gatekeeper.admit(&parts).await {
                 Ok(requester) => {
-                    // Nobody behind needs it.
-                    parts.headers.remove(AUTHORIZATION);
+                    // Nobody behind needs it, but to ask whether it is good still.
+                    let token = parts.headers.remove(AUTHORIZATION);
+                    let token = token.as_ref().and_then(|value| value.to_str().ok()).and_then(Token::parse);
+                    parts.extensions.insert(Ticket { guard: gatekeeper.guard.clone(), token });
                     parts.extensions.insert(requester);
                     inner.call(http::Request::from_parts(parts, body)).await
                 }
                 Err(status) => Ok(status.into_http()),
             }
         })
+    }
+}
+
+/// What a call was let in with, for those that last.
+#[derive(Debug, Clone)]
+pub(super) struct Ticket {
+    guard: Guard,
+    /// None where a certificate, or nothing, was asked for.
+    token: Option<Token>,
+}
+
+impl Ticket {
+    /// Whether it would be let in still.
+    pub(super) async fn holds(&self) -> bool {
+        match &self.token {
+            Some(token) => self.guard.still_admits(token).await,
+            None => true,
+        }
     }
 }
 

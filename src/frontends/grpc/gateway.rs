@@ -4,16 +4,19 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures_util::stream::{select, unfold};
 use scistream_proto::gateway as wire;
+use tokio::time::sleep;
 use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::{Stream, StreamExt, iter};
+use tokio_stream::{Stream, StreamExt, iter, once};
 use tonic::{Request, Response, Status};
 use wire::gateway_server::Gateway;
 
 use super::accept::Peer;
 use super::control::{Manners, answer};
-use super::gatekeeper::requester;
+use super::gatekeeper::{Ticket, requester};
 use super::parse;
+use super::status::no_longer_let_in;
 use crate::auth::{Caller, Login};
 use crate::engine::{Engine, Listed, Refusal, Requester, SessionEvent, SessionView, milliseconds};
 use crate::flows::{Flow, Ledger, Traffic};
@@ -84,6 +87,27 @@ impl GatewayService {
     }
 }
 
+/// How often it is looked whether a watcher would be let in still.
+const CHECK_PERIOD: Duration = Duration::from_secs(30);
+
+/// The events, for as long as the watcher would be let in.
+fn while_it_holds(
+    events: impl Stream<Item = Result<wire::Event, Status>> + Send + 'static,
+    ticket: Ticket,
+) -> impl Stream<Item = Result<wire::Event, Status>> + Send {
+    let events = events.map(Some).chain(once(None));
+    let checks = unfold(ticket, |ticket| async move {
+        loop {
+            sleep(CHECK_PERIOD).await;
+            if !ticket.holds().await {
+                return Some((Some(Err(no_longer_let_in())), ticket));
+            }
+        }
+    });
+    // Over when the events are, or at the first fault, after which gRPC sends nothing.
+    select(events, checks).take_while(Option::is_some).filter_map(|event| event)
+}
+
 type Events = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
 
 #[tonic::async_trait]
@@ -115,6 +139,7 @@ impl Gateway for GatewayService {
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Events>, Status> {
         let by = requester(&request)?;
+        let ticket = request.extensions().get::<Ticket>().cloned();
         let wire::WatchRequest { after, id } = request.into_inner();
         let subscription = match self.engine.watch(&by.caller, after) {
             Ok(subscription) => subscription,
@@ -132,7 +157,10 @@ impl Gateway for GatewayService {
             Ok(event) => wanted(&event).then(|| Ok(service.event(&event))),
             Err(status) => Some(Err(status)),
         });
-        Ok(Response::new(Box::pin(events)))
+        Ok(Response::new(match ticket {
+            Some(ticket) => Box::pin(while_it_holds(events, ticket)),
+            None => Box::pin(events),
+        }))
     }
 
     async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::ListResponse>, Status> {

@@ -35,7 +35,12 @@ pub use status::status;
 
 /// No message of the contract is larger.
 const MOST_MESSAGE_BYTES: usize = 128 << 10;
-const MOST_STREAMS_PER_CONNECTION: u32 = 1024;
+/// Nor of those that strangers may send.
+const MOST_BYTES_OF_STRANGERS: usize = 4 << 10;
+const MOST_STREAMS_PER_CONNECTION: u32 = 256;
+/// What a connection may send ahead of what is read: one message a stream, eight in all.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The front end failed.
@@ -89,14 +94,16 @@ pub async fn serve(engine: Engine, manners: Manners, doors: Doors, stop: Cancell
     accepting.spawn(accept::accept(doors.listener, doors.tls, sender));
     let outcome = Server::builder()
         .max_concurrent_streams(MOST_STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .layer(doors.gatekeeper)
         .add_service(ControlServer::new(service.clone()).max_decoding_message_size(MOST_MESSAGE_BYTES))
         .add_service(SciStreamControlServer::new(service).max_decoding_message_size(MOST_MESSAGE_BYTES))
         .add_service(GatewayServer::new(gateway).max_decoding_message_size(MOST_MESSAGE_BYTES))
-        .add_service(health)
-        .add_service(describe().build_v1()?)
-        .add_service(describe().build_v1alpha()?)
+        .add_service(health.max_decoding_message_size(MOST_BYTES_OF_STRANGERS))
+        .add_service(describe().build_v1()?.max_decoding_message_size(MOST_BYTES_OF_STRANGERS))
+        .add_service(describe().build_v1alpha()?.max_decoding_message_size(MOST_BYTES_OF_STRANGERS))
         .serve_with_incoming_shutdown(ReceiverStream::new(streams), stop.cancelled_owned())
         .await;
     accepting.shutdown().await;

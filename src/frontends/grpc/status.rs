@@ -46,6 +46,14 @@ pub fn status(refusal: &Refusal) -> Status {
     Status::with_error_details(grpc_code(refusal), format!("{}: {refusal}; {remedy}", code.as_str()), details)
 }
 
+/// The status of a caller who was let in, and would be no longer.
+pub(super) fn no_longer_let_in() -> Status {
+    let (code, remedy) = (Code::AuthError.as_str(), "log in again, then go on after the last event that you saw");
+    let details = ErrorDetails::with_error_info(code, DOMAIN, [("remedy".to_owned(), remedy.to_owned())]);
+    let message = format!("{code}: your authentication token is no longer valid; {remedy}");
+    Status::with_error_details(Grpc::Unauthenticated, message, details)
+}
+
 /// The status of a caller who is not let in.
 #[must_use]
 pub(super) fn not_let_in(why: &GuardError) -> Status {
