@@ -14,7 +14,8 @@ use super::logins::{entry_json, until};
 use crate::client::{ClientError, Gateway};
 use crate::http::HttpClient;
 use crate::login::{
-    Authorization, DEPLOYED_STORE, Device, Entry, Kind, LoginError, Loopback, Provider, Purpose, Store, Tokens, import,
+    Authorization, DEPLOYED_STORE, Device, Entry, Kind, LoginError, Loopback, Provider, Purpose, Store, Tokens,
+    fresh_token, import,
 };
 use crate::session::Endpoint;
 
@@ -34,7 +35,8 @@ enum Flow {
     Gateways of the deployed release do not; their site tells the ID of their Globus client:\n  \
     s2uc login --scope ID --s2cs gw1:5000\n\
     Tokens are kept in $XDG_DATA_HOME/scistream/tokens.json (~/.local/share), for you alone, and renewed\n\
-    before they expire. Each command sends its gateway the token that it takes, and no other.")]
+    before they expire. Each command sends its gateway the token that was got for it, and no other.\n\
+    A second gateway with the same provider needs a login too, which then opens no browser.")]
 pub(super) struct Login {
     /// The gateway [default: localhost:5000]
     #[arg(long, value_name = "HOST:PORT")]
@@ -75,6 +77,14 @@ pub(super) async fn login(command: Login, json: bool) -> Result<ExitCode, Failur
         }
         return Ok(ExitCode::SUCCESS);
     };
+    if let Some(entry) = adopted(&store, &command, &Purpose::of(&offer)).await? {
+        if json {
+            print_json(&entry_json(&store.read()?, &entry));
+        } else {
+            say!("logged in already at {}; {} is sent that token from now on", entry.purpose, address(&command));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let http = HttpClient::new(None).map_err(LoginError::from)?;
     let provider = Provider::find(&offer, &http).await?;
     let entry = Entry::new(&provider, tokens(&command, &provider, &http).await?);
@@ -93,6 +103,25 @@ pub(super) async fn login(command: Login, json: bool) -> Result<ExitCode, Failur
         say!("logged in at {}{who}; {}", provider.issuer(), until(&entry));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The login that there is for another gateway, if this one takes it; nobody need log
+/// in twice. At a gateway that has it, a person logs in anew.
+async fn adopted(store: &Store, command: &Login, purpose: &Purpose) -> Result<Option<Entry>, Failure> {
+    let gateway = address(command).to_string();
+    let known = store.read()?;
+    if known.login(purpose).is_none() || known.gateways.contains_key(&gateway) || command.scope.is_some() {
+        return Ok(None);
+    }
+    // One that has expired for good is no login.
+    if !matches!(fresh_token(store, purpose).await, Ok(Some(_))) {
+        return Ok(None);
+    }
+    let locked = store.lock().await?;
+    let mut book = locked.read()?;
+    book.gateways.insert(gateway, purpose.clone());
+    locked.write(&book)?;
+    Ok(book.login(purpose).cloned())
 }
 
 fn address(command: &Login) -> Endpoint {

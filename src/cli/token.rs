@@ -6,7 +6,7 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::gateway::Failure;
-use crate::client::{ClientError, Gateway, NO_TOKEN, Security};
+use crate::client::{Gateway, NO_TOKEN, Security};
 use crate::login::{LoginError, Provider, Purpose, Store, fresh_token};
 use crate::session::{Endpoint, Host};
 
@@ -41,7 +41,7 @@ impl TokenChoice {
         address: &Endpoint,
         security: &Security,
     ) -> Result<Gateway, Failure> {
-        let Some(found) = self.found(&gateway, address).await? else { return Ok(gateway) };
+        let Some(found) = self.found(address).await? else { return Ok(gateway) };
         if matches!(security, Security::Plain) && !is_this_host(&address.host) {
             return Err(Failure::usage(format!("no token is sent to {address} without TLS; leave out --ssl=False")));
         }
@@ -51,7 +51,7 @@ impl TokenChoice {
         }
     }
 
-    async fn found(&self, gateway: &Gateway, address: &Endpoint) -> Result<Option<Found>, Failure> {
+    async fn found(&self, address: &Endpoint) -> Result<Option<Found>, Failure> {
         if let Some(token) = self.explicit()? {
             return Ok(Some(Found::Given(token)));
         }
@@ -68,8 +68,9 @@ impl TokenChoice {
         {
             return Ok(Some(Found::Given(token)));
         }
-        match purpose_at(&store, gateway, address).await? {
-            Some(purpose) => Ok(fresh_token(&store, &purpose).await?.map(Found::ForIt)),
+        // Only one for which somebody has said so: what a gateway asks for, another may have the right to.
+        match store.read()?.login_for(&address.to_string()) {
+            Some(entry) => Ok(fresh_token(&store, &entry.purpose).await?.map(Found::ForIt)),
             None => Ok(None),
         }
     }
@@ -101,41 +102,6 @@ pub(super) async fn given(gateway: Gateway, token: &str) -> Result<Gateway, Fail
 
 fn unsendable() -> Failure {
     Failure::usage("the token holds characters that cannot be sent")
-}
-
-/// What this gateway wants a token for, of all that somebody has logged in for: as
-/// is known of it, or as it says. What it says is remembered.
-pub(super) async fn purpose_at(
-    store: &Store,
-    gateway: &Gateway,
-    address: &Endpoint,
-) -> Result<Option<Purpose>, Failure> {
-    let book = store.read()?;
-    if let Some(entry) = book.login_for(&address.to_string()) {
-        return Ok(Some(entry.purpose.clone()));
-    }
-    if book.logins.is_empty() {
-        return Ok(None);
-    }
-    let logins = match gateway.capabilities().await {
-        Ok(told) => told.logins,
-        // One of another release, or one that tells strangers nothing.
-        Err(ClientError::Refused { status, .. }) => {
-            tracing::debug!("{address} does not tell where to log in: {status}");
-            return Ok(None);
-        }
-        Err(e) => return Err(e.into()),
-    };
-    let Some(purpose) = logins.iter().map(Purpose::of).find(|purpose| book.login(purpose).is_some()) else {
-        return Ok(None);
-    };
-    let locked = store.lock().await?;
-    let mut book = locked.read()?;
-    book.gateways.insert(address.to_string(), purpose.clone());
-    locked.write(&book)?;
-    // Another gateway than the one that it was got for: nobody is to be surprised.
-    eprintln!("note: {address} takes the login at {purpose}, and is sent its token from now on");
-    Ok(Some(purpose))
 }
 
 fn is_this_host(host: &Host) -> bool {
