@@ -172,6 +172,7 @@ fn status_json(status: &CapabilitiesResponse) -> Value {
         json!({
             "name": backend.name, "summary": backend.summary, "version": backend.version,
             "missing": backend.missing, "chained": backend.chained,
+            "protections": backend.protections, "filters_sources": backend.filters_sources,
         })
     };
     let login = |login: &scistream_proto::gateway::Login| {

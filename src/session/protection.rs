@@ -22,6 +22,9 @@ pub enum Protection {
 }
 
 impl Protection {
+    /// All of them, the weakest first.
+    pub const ALL: [Self; 3] = [Self::None, Self::Integrity, Self::Confidentiality];
+
     /// The word in configuration files and on command lines.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -1,10 +1,17 @@
 //! Who records what goes between two gateways learns nothing of a stream, which
 //! is always in TLS 1.3 when both ends are ours.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use scistream::session::Uid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::app::Echo;
 use crate::support::deployed_stunnel::{DeployedStunnel, End};
+use crate::support::leftovers::files_under;
 use crate::support::recorder::Recorder;
 use crate::support::tunnel::{open_cons, open_prod};
 use crate::support::{App, TestGateway};
@@ -63,6 +70,106 @@ async fn nothing_of_a_stream_can_be_read_between_the_gateways() {
         prod.client().await.release(&uid).await.expect("released");
         cons.client().await.release(&uid).await.expect("released");
     }
+}
+
+/// Who plays back what an honest consumer once said is nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_stream_cannot_be_played_again() {
+    let mut played = 0;
+    for [prod_flags, cons_flags] in PAIRS {
+        let pair = format!("{prod_flags:?} to {cons_flags:?}");
+        let (uid, app) = (Uid::random().expect("randomness"), App::start().await);
+        let (prod, cons) = (TestGateway::start(prod_flags).await, TestGateway::start(cons_flags).await);
+        let half = open_prod(&uid, &prod, &app.endpoint().parse().expect("an endpoint"), 1).await;
+        let between = Recorder::start(&half.listeners[0]).await;
+        let cons_half = open_cons(&uid, &cons, vec![between.address.to_string()], 1).await;
+        Echo::connect(&cons_half.listeners[0]).await.say(CANARY).await;
+        let (before, recorded) = ((app.connections(), app.bytes()), between.sent());
+        // At once, and in the steps in which an answer may be waited for.
+        for step in [recorded.len(), 64] {
+            let mut stream = TcpStream::connect(&half.listeners[0]).await.expect("the port accepts");
+            for part in recorded.chunks(step) {
+                if stream.write_all(part).await.is_err() {
+                    break;
+                }
+            }
+            drop(stream.shutdown().await);
+            let mut answer = Vec::new();
+            // A reset is an end too.
+            drop(stream.read_to_end(&mut answer).await);
+            assert!(!holds(&answer, CANARY.as_bytes()), "{pair}: the application answered");
+            played += 1;
+        }
+        assert_eq!((app.connections(), app.bytes()), before, "{pair}: it reached the application");
+        prod.client().await.release(&uid).await.expect("released");
+        cons.client().await.release(&uid).await.expect("released");
+    }
+    println!("{played} recordings played again: 0 connections and 0 bytes reached the application");
+}
+
+/// All that a process shows to others of its user: its arguments and its environment.
+fn shown(pid: i32) -> Vec<u8> {
+    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    [read("cmdline"), read("environ")].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_stands_in_its_own_file_and_nowhere_else() {
+    let (mut places, mut files_of_keys) = (0, 0);
+    for [prod_flags, cons_flags] in PAIRS {
+        let (uid, app) = (Uid::random_uuid().expect("randomness"), App::start().await);
+        let verbose = ["--verbose", "--audit-log", "audit.log"];
+        let prod = TestGateway::start(&[prod_flags, &verbose].concat()).await;
+        let cons = TestGateway::start(&[cons_flags, &verbose].concat()).await;
+        let half = open_prod(&uid, &prod, &app.endpoint().parse().expect("an endpoint"), 1).await;
+        let between = Recorder::start(&half.listeners[0]).await;
+        let cons_half = open_cons(&uid, &cons, vec![between.address.to_string()], 1).await;
+        Echo::connect(&cons_half.listeners[0]).await.say(CANARY).await;
+
+        let key = uid.wire().replace('-', "");
+        let bytes: Vec<u8> =
+            (0..key.len()).step_by(2).map(|at| u8::from_str_radix(&key[at..at + 2], 16).expect("digits")).collect();
+        let spellings = [uid.wire().as_bytes().to_vec(), key.to_uppercase().into_bytes(), key.into_bytes(), bytes];
+        let assert_nowhere = |what: &str, text: &[u8]| {
+            assert!(!spellings.iter().any(|spelling| holds(text, spelling)), "the key stands in {what}");
+        };
+        assert_nowhere("what goes between the gateways", &[between.sent(), between.answered()].concat());
+        for gateway in [&prod, &cons] {
+            let mut processes = gateway.processes();
+            assert!(!processes.is_empty(), "no proxy runs");
+            processes.push((gateway.pid().as_raw(), "s2cs".into()));
+            for (pid, name) in &processes {
+                assert_nowhere(&format!("what {name} shows"), &shown(*pid));
+            }
+            for path in files_under(gateway.folder()).into_iter().filter(|path| path.is_file()) {
+                let text = fs::read(&path).expect("read");
+                if path.ends_with("psk") {
+                    let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+                    assert_eq!(
+                        (mode(&path), mode(path.parent().expect("a folder"))),
+                        (0o600, 0o700),
+                        "{}",
+                        path.display()
+                    );
+                    assert!(spellings.iter().any(|spelling| holds(&text, spelling)), "it would not be found");
+                    files_of_keys += 1;
+                } else {
+                    assert_nowhere(&path.display().to_string(), &text);
+                    places += 1;
+                }
+            }
+        }
+        prod.client().await.release(&uid).await.expect("released");
+        cons.client().await.release(&uid).await.expect("released");
+        for gateway in [&prod, &cons] {
+            for path in files_under(gateway.folder()).into_iter().filter(|path| path.is_file()) {
+                assert_nowhere(&path.display().to_string(), &fs::read(&path).expect("read"));
+            }
+        }
+    }
+    println!(
+        "{files_of_keys} key files, for their owner alone, gone at release; in {places} other files, no argument, no environment, nothing"
+    );
 }
 
 /// What the lower floor costs, and that the recorder would have heard a canary.

@@ -239,6 +239,12 @@ async fn a_gateway_tells_what_it_can_do() {
     assert_eq!(names, [("haproxy", true), ("native", false), ("nginx", true), ("stunnel", false)]);
     for backend in &told.backends {
         assert!(backend.missing.is_empty() && !backend.version.is_empty(), "{backend:?}");
+        let floors: &[&str] = match backend.name.as_str() {
+            "stunnel" => &["integrity", "confidentiality"],
+            _ => &["none", "integrity", "confidentiality"],
+        };
+        assert_eq!(backend.protections, floors, "{backend:?}");
+        assert_eq!(backend.filters_sources, backend.name != "stunnel", "{backend:?}");
     }
     client.release(&uid).await.expect("released");
     println!("{} backends told, with their versions", told.backends.len());

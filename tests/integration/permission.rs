@@ -247,6 +247,54 @@ async fn targets_outside_the_rules_are_no_targets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_changes_its_answer_moves_nothing() {
+    let app = App::start_at("127.0.0.2:0").await;
+    let port = app.address.port();
+    let other = App::start_at(&format!("127.0.0.3:{port}")).await;
+    let server = AuthorizationServer::start().await;
+    let rule = "[[allow]]\nwho = [\"anyone\"]\ntargets = [\"127.0.0.2\"]\n";
+    let flags = ["--listen", "0.0.0.0:0", "--wan-ip", "127.0.0.1", "--lan-ip", "127.0.0.1", "--insecure"];
+    // A host table of its own, in a mount namespace of its own.
+    let own_table = ["unshare", "--mount", "sh", "-c", "mount --bind hosts /etc/hosts && exec \"$@\"", "sh"];
+    let gateway = plan(&flags, &(introspected(&server) + rule))
+        .file("hosts", "127.0.0.2 daq.facility.example\n")
+        .through(&own_table)
+        .start()
+        .await;
+    let say = |answers: &str| std::fs::write(gateway.folder().join("hosts"), answers).expect("written");
+    let alice = client(&gateway, &token(&server, "alice").await).await;
+    let (uid, named) = (Uid::random().expect("randomness"), format!("daq.facility.example:{port}"));
+    let half = ask(&uid, Role::Prod, &named).open(&alice, None).await.unwrap_or_else(|e| panic!("{}", e.story()));
+    assert_eq!(half.targets, [app.endpoint()], "not the address that it was resolved to");
+    let cons = TestGateway::start(&[]).await;
+    let cons_half = tunnel::open_cons(&uid, &cons, half.listeners, 1).await;
+    exchange(&cons_half.listeners[0], First::Consumer).await;
+
+    say("127.0.0.3 daq.facility.example\n");
+    exchange(&cons_half.listeners[0], First::Consumer).await;
+    for proxy in session::leaders_and_workers(&gateway, &uid, Role::Prod).0 {
+        proxy.kill();
+    }
+    let id = session::id(&uid, Role::Prod);
+    let mut restarts = 0;
+    while restarts == 0 {
+        let seen = alice.get(&id).await.expect("it is there");
+        restarts = if seen.degraded.is_empty() { seen.processes[0].restarts } else { 0 };
+    }
+    exchange(&cons_half.listeners[0], First::Consumer).await;
+    let moved = status("UPDATE", alice.update(&uid, Role::Prod, vec![named.clone()]).await);
+    assert_eq!(moved.code(), Code::PermissionDenied, "{}", moved.message());
+    // One good address among others makes a name no better.
+    say("127.0.0.2 daq.facility.example\n127.0.0.3 daq.facility.example\n");
+    let both = ask(&Uid::random().expect("randomness"), Role::Prod, &named).open(&alice, None).await;
+    assert_eq!(status("two addresses", both).code(), Code::PermissionDenied);
+    assert_eq!((app.connections(), other.connections()), (3, 0), "somewhere else was reached");
+    cons.client().await.release(&uid).await.expect("released");
+    alice.release(&uid).await.expect("released");
+    println!("a name that changed its answer: 3 of 3 streams went where it first led, 2 of 2 new uses were refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_moved_session_stays_inside_its_rules() {
     let site = Site::start(RULES).await;
     let (app, other) = (App::start().await, App::start().await);

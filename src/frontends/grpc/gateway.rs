@@ -20,7 +20,7 @@ use super::status::no_longer_let_in;
 use crate::auth::{Caller, Login};
 use crate::engine::{Engine, Listed, Refusal, Requester, SessionEvent, SessionView, milliseconds};
 use crate::flows::{Flow, Ledger, Traffic};
-use crate::session::Health;
+use crate::session::{Health, Protection};
 use crate::supervisor::{ProcessView, Usage};
 
 /// Serves the gateway service from an engine.
@@ -206,6 +206,12 @@ impl Gateway for GatewayService {
                 version: found.as_ref().map(|program| program.version.clone()).unwrap_or_default(),
                 missing: found.err().map(|e| e.to_string()).unwrap_or_default(),
                 chained: !manifest.speaks_psk(),
+                protections: Protection::ALL
+                    .iter()
+                    .filter(|protection| site.can_protect(manifest, **protection))
+                    .map(ToString::to_string)
+                    .collect(),
+                filters_sources: manifest.abilities.source_filter,
             }
         };
         Ok(Response::new(wire::CapabilitiesResponse {
