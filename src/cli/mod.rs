@@ -1,4 +1,4 @@
-//! The three command lines: what people and scripts type, and what they read.
+//! The command lines: what people and scripts type, and what they read.
 
 /// Prints a line, and one line only, whatever a gateway has put into it. Whoever reads may have stopped (`| head -1`), which must not
 /// stop a command that holds a tunnel, nor make one panic.
@@ -20,6 +20,7 @@ mod mint;
 mod policy;
 mod processes;
 pub mod s2cs;
+pub mod s2fw;
 pub mod s2uc;
 mod sessions;
 mod token;

@@ -10,14 +10,12 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use nix::sys::prctl::set_no_new_privs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set, set_capabilities,
-};
+use rustix::thread::CapabilitySet;
 
 use super::sandbox::{self, Reach, Sandbox, SandboxError};
+use crate::privileges::keep_only;
 
 /// How a program is started: what it may reach, and what it becomes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -115,7 +113,7 @@ impl Launch {
         }
         // Whoever started s2cs may have left it some that are not closed by themselves.
         close_fds::set_fds_cloexec(i32::try_from(FIRST_INHERITED + self.sockets).unwrap_or(i32::MAX), &[]);
-        if let Err(source) = give_up_privileges() {
+        if let Err(source) = keep_only(KEPT, CapabilitySet::empty()) {
             return LaunchError::Privileges { program: program.clone(), source };
         }
         if let Err(source) = sandbox::enter(self.sandbox, Path::new(program), &self.reach) {
@@ -140,26 +138,6 @@ fn set_limits(descriptors: Option<u64>) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         written => written,
     }
-}
-
-/// From here on no file that is executed gives any privilege, and what the
-/// controller has as root goes as far as it is not needed.
-fn give_up_privileges() -> io::Result<()> {
-    set_no_new_privs()?;
-    let have = capabilities(None)?;
-    let kept = have.permitted & KEPT;
-    if have.effective.contains(CapabilitySet::SETPCAP) {
-        for capability in CapabilitySet::all().difference(KEPT).iter() {
-            match remove_capability_from_bounding_set(capability) {
-                // One that this kernel does not know.
-                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-    let sets =
-        CapabilitySets { effective: have.effective & KEPT, permitted: kept, inheritable: CapabilitySet::empty() };
-    Ok(set_capabilities(None, sets)?)
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ pub fn kernel_has_landlock() -> bool {
 ///
 /// # Errors
 /// [`SandboxError`]; without Landlock only when it is required.
-pub(super) fn enter(sandbox: Sandbox, program: &Path, reach: &Reach) -> Result<(), SandboxError> {
+pub(crate) fn enter(sandbox: Sandbox, program: &Path, reach: &Reach) -> Result<(), SandboxError> {
     if sandbox == Sandbox::Off {
         return Ok(());
     }
