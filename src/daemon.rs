@@ -99,6 +99,7 @@ pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAd
         gate: config.gate,
         connections: config.connections_per_process,
         sandbox: config.sandbox,
+        firewall: config.firewall,
         drain_grace: config.drain_grace,
         programs,
     };

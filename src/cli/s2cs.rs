@@ -207,6 +207,7 @@ fn who_may(config: &Config) -> String {
     format!("callers are known by {}, and may what a rule says", ways.join(", "))
 }
 
+/// What is not there that sessions will need.
 fn missing_programs(config: &Config, programs: &Programs) -> Vec<String> {
     let chosen = Chosen { backend: &config.backend, terminator: &config.terminator, gate: &config.gate };
     let needed = |role| chosen.taking_part(role, config.engine.sources.bound(role));
@@ -215,7 +216,9 @@ fn missing_programs(config: &Config, programs: &Programs) -> Vec<String> {
         .flat_map(needed)
         .filter_map(|manifest| programs.find(manifest).err().map(|e| e.to_string()))
         .collect();
-    missing.into_iter().collect()
+    let helper = config.firewall.as_ref().and_then(|firewall| firewall.probe().err());
+    let helper = helper.map(|e| format!("s2fw, which is to open the firewall for sessions, does not answer: {e}"));
+    missing.into_iter().chain(helper).collect()
 }
 
 fn check(settings: Settings, json: bool) -> ExitCode {

@@ -14,6 +14,7 @@ use super::{Config, Settings, TlsFiles, access, deployed};
 use crate::backend::{Catalog, Manifest};
 use crate::causes::causes;
 use crate::engine::{self, WeakKeys};
+use crate::firewall::Firewall;
 use crate::policy::{Ground, SourcePolicy};
 use crate::session::{Protection, Sources, parse_network};
 use crate::supervisor::{SYSTEM_FOLDERS, Sandbox, kernel_has_landlock};
@@ -81,6 +82,7 @@ pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<
         drain_grace,
         connections_per_process,
         sandbox,
+        firewall: settings.firewall.clone().map(Firewall::new),
         max_listeners,
         providers: access.providers,
         limits: access.limits,

@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::auth::{Limits, Providers};
 use crate::backend::{Catalog, Manifest};
 use crate::engine;
+use crate::firewall::Firewall;
 use crate::supervisor::Sandbox;
 
 pub use settings::Settings;
@@ -50,6 +51,8 @@ pub struct Config {
     pub connections_per_process: u32,
     /// Whether proxies are boxed in.
     pub sandbox: Sandbox,
+    /// Where openings for sessions are asked for.
+    pub firewall: Option<Firewall>,
     /// The most listeners that one session may ask for.
     pub max_listeners: u16,
     /// Whether SIGTERM leaves sessions running.

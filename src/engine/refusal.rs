@@ -212,6 +212,7 @@ impl Refusal {
             | Self::Short { .. }
             | Self::DataPath(ServeError::Program(_) | ServeError::NoProcesses { .. }) => Code::NoResource,
             Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => Code::ConnError,
+            Self::DataPath(ServeError::Firewall(_)) => Code::Unavailable,
             Self::DataPath(ServeError::Render(_) | ServeError::System { .. }) | Self::Internal { .. } => {
                 Code::ServerErr
             }
@@ -255,6 +256,9 @@ impl Refusal {
             Self::Full { .. } | Self::Short { .. } => "release something first, or try again later",
             Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => {
                 "what was live before is live still; show the gateway's operator what the program said"
+            }
+            Self::DataPath(ServeError::Firewall(_)) => {
+                "have the operator look at s2fw on the gateway, whose log says more, then send UPDATE again"
             }
             Self::DataPath(_) | Self::Internal { .. } => "show the gateway's operator the time and the session",
             Self::SpoiltHello { .. } => "correct what the application controller sends, then ask again",

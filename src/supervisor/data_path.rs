@@ -9,11 +9,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::backoff::backoff;
 use super::place::{Bounds, Place};
 use super::report::{Report, Reporter};
 use super::site::Site;
 use super::unit::{self, Draft, ServeError, Unit};
 use crate::backend::{Circumstances, Folder, Manifest, Stage, render};
+use crate::firewall::{FirewallError, Opening};
 use crate::ports::PortLease;
 use crate::session::{Plan, SessionId};
 use crate::store::Sighting;
@@ -28,8 +30,6 @@ pub struct DataPath {
 
 /// So many deaths and failed starts in a row, and a session is given up.
 const MOST_FAILURES: u32 = 8;
-const BACKOFF_FIRST: Duration = Duration::from_millis(200);
-const BACKOFF_MOST: Duration = Duration::from_secs(30);
 /// After so long without a death, the count starts anew.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -82,7 +82,9 @@ impl DataPath {
             place: Place::new(folder, leases, bounds),
             reporter,
             units: Vec::new(),
+            opening: None,
             failures: 0,
+            down: None,
             again: None,
         };
         let task = tokio::spawn(task.run(resumed, inbox, stop.clone()));
@@ -113,8 +115,12 @@ struct Task {
     reporter: Reporter,
     /// The one nearest to the targets first.
     units: Vec<Unit>,
+    /// Through the host's firewall, once a plan is served.
+    opening: Option<Opening>,
     /// Deaths and failed starts since all was well for [`HEALTHY_AFTER`].
     failures: u32,
+    /// What died, and has not been brought back yet.
+    down: Option<String>,
     /// When what died is started again.
     again: Option<Instant>,
 }
@@ -161,6 +167,9 @@ impl Task {
         }
         // Told first, so that none of them takes it for a fault; now new connections are refused.
         self.place.sockets.refuse();
+        if let Some(opening) = self.opening.take() {
+            stopping.spawn(opening.close());
+        }
         while stopping.join_next().await.is_some() {}
         self.reporter.show(Vec::new());
         self.place.vacated().await;
@@ -188,15 +197,21 @@ impl Task {
                     if healthy_since.elapsed() > HEALTHY_AFTER {
                         self.failures = 0;
                     }
-                    self.tell(Report::Degraded(why.clone())).await;
+                    self.down = Some(why.clone());
+                    self.tell_health().await;
                     Some(why)
+                }
+                () = Opening::news(self.opening.as_mut()) => {
+                    self.tell_health().await;
+                    None
                 }
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
                     let outcome = self.revive().await.map_err(|e| e.to_string());
                     if outcome.is_ok() {
                         self.again = None;
+                        self.down = None;
                         healthy_since = Instant::now();
-                        self.tell(Report::Recovered).await;
+                        self.tell_health().await;
                     } else {
                         self.show();
                     }
@@ -220,9 +235,14 @@ impl Task {
 
     /// Whether the session of an earlier run serves again.
     async fn take_over(&mut self, resumed: &Resumed) -> bool {
+        if let Some(firewall) = &self.site.firewall {
+            // What it has may be open still: nothing of it ends because the helper is away.
+            let listeners = self.place.sockets.addresses();
+            self.opening = Some(Opening::resume(firewall, listeners, resumed.plan.sources.clone()).await);
+        }
         loop {
             let Err(why) = self.try_take_over(resumed).await else {
-                self.tell(Report::Recovered).await;
+                self.tell_health().await;
                 return true;
             };
             self.failures += 1;
@@ -259,6 +279,12 @@ impl Task {
         self.reporter.tell(report).await;
     }
 
+    /// Tells of processes that are down, or else of a firewall that may be shut.
+    async fn tell_health(&self) {
+        let trouble = self.down.clone().or_else(|| self.opening.as_ref().and_then(Opening::trouble));
+        self.tell(trouble.map_or(Report::Recovered, Report::Degraded)).await;
+    }
+
     fn show(&self) {
         self.reporter.show(self.units.iter().map(Unit::view).collect());
     }
@@ -290,6 +316,19 @@ impl Task {
                 self.undo(undo).await;
                 return Err(e);
             }
+        }
+        if let Err(e) = self.let_through(plan).await {
+            self.undo(undo).await;
+            return Err(e.into());
+        }
+        Ok(())
+    }
+
+    /// Opens the firewall for the first plan; the later ones have the same listeners and sources.
+    async fn let_through(&mut self, plan: &Plan) -> Result<(), FirewallError> {
+        if let (Some(firewall), None) = (&self.site.firewall, &self.opening) {
+            let listeners = self.place.sockets.addresses();
+            self.opening = Some(Opening::make(firewall, listeners, plan.sources.clone()).await?);
         }
         Ok(())
     }
@@ -357,11 +396,4 @@ async fn first_death(units: &mut [Unit]) -> String {
         })
     });
     futures_util::future::select_all(deaths).await.0
-}
-
-/// Doubles from the first to the most, less up to a quarter so that sessions
-/// that died together do not come back together.
-fn backoff(before: u32) -> Duration {
-    let full = BACKOFF_FIRST.saturating_mul(1 << before.min(16)).min(BACKOFF_MOST);
-    full - full.mul_f64(fastrand::f64() / 4.0)
 }

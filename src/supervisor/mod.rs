@@ -8,6 +8,7 @@
 //! own and writes to a file, so it goes on whatever becomes of the controller. Each
 //! is boxed in with its session's folder, see [`Sandbox`].
 
+mod backoff;
 mod data_path;
 mod identity;
 mod launch;

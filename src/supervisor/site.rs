@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::sandbox::Sandbox;
 use crate::backend::{Catalog, Chosen, Manifest, Program, ProgramError, Programs, locate};
+use crate::firewall::Firewall;
 use crate::session::{Protection, Role, Sources};
 
 /// What all data paths of this gateway have in common.
@@ -24,6 +25,8 @@ pub struct Site {
     pub connections: u32,
     /// Whether programs are boxed in.
     pub sandbox: Sandbox,
+    /// Where openings for sessions are asked for, if the operator wants any.
+    pub firewall: Option<Firewall>,
     /// How long open connections may go on at the end of a session.
     pub drain_grace: Duration,
     /// The programs as they were found last.

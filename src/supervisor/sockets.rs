@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,11 @@ pub(super) struct SessionSockets {
 impl SessionSockets {
     pub(super) fn new(leases: Vec<PortLease>) -> Self {
         Self { leases, between: HashMap::new() }
+    }
+
+    /// Where the session listens.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.leases.iter().map(|lease| lease.address().0).collect()
     }
 
     /// Takes no more connections, whoever else holds copies of the sockets.

@@ -15,6 +15,7 @@ use super::place::Place;
 use super::process::{self, Exit, Process};
 use super::report::{ProcessView, Running};
 use crate::backend::{Program, ProgramError, RenderError, Stage};
+use crate::firewall::FirewallError;
 
 /// Why a plan could not be served. The message is for the user who sent it.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub enum ServeError {
         /// What it said, trimmed.
         said: String,
     },
+    /// Connections would not get through to it.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
     /// The system lets us start nothing more.
     #[error("the gateway may start no more processes, and needs one to {doing} for {backend}")]
     NoProcesses {

@@ -17,6 +17,7 @@ mod deployed_peer;
 mod eavesdroppers;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod firewall;
 mod flows;
 mod gateway_service;
 mod golden;

@@ -8,6 +8,7 @@ pub mod browser;
 pub mod command;
 pub mod deployed_stunnel;
 pub mod django_server;
+pub mod firewall;
 pub mod gateway;
 pub mod globus_fake;
 pub mod guarded;
