@@ -87,10 +87,10 @@ pub struct Settings {
     #[arg(long, value_name = "FILE")]
     pub client_ca: Option<PathBuf>,
     /// Who may use the gateway: anyone, user:NAME@DOMAIN, domain:DOMAIN, group:NAME, identity:ID or
-    /// claim:NAME=VALUE; several separated by commas. [[allow]] rules in the file say more
+    /// claim:NAME=VALUE; several separated by commas. `[[allow]]` rules in the file say more
     #[arg(long, value_name = "WHO", value_delimiter = ',', value_parser = RuleSettings::for_whom)]
     pub allow: Option<Vec<RuleSettings>>,
-    /// Providers that know callers, [[provider]] in the file
+    /// Providers that know callers, `[[provider]]` in the file
     #[arg(skip)]
     pub provider: Option<Vec<ProviderSettings>>,
     /// The site's own networks, where PROD sessions may forward to unless a rule says other ones

@@ -2,6 +2,8 @@
 //! that the session holds.
 
 mod begin;
+mod effects;
+mod journal;
 
 pub(super) use begin::{SessionParts, open, resume};
 
@@ -14,7 +16,6 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::adoption::{self, Span};
 use super::feed::SessionView;
 use super::handle::{Announcement, Answer, Order, reply};
 use super::refusal::{Code, Refusal};
@@ -316,123 +317,6 @@ impl Task {
                 Health::Healthy => "healthy again",
                 Health::Degraded { .. } => "degraded",
             });
-        }
-    }
-
-    /// Writes down what is about to be done, before it is done.
-    async fn write_journal(&mut self) -> std::io::Result<()> {
-        let span = Span { created: self.created, expires: self.term.expires(), max_idle: self.max_idle };
-        let (standing, machine) = (&self.standing, &self.machine);
-        let record = adoption::record(self.session, standing, machine, &self.listeners, &self.announced_targets, span);
-        if let Some(record) = record
-            && self.journal.as_ref() != Some(&record)
-        {
-            let (path, copy) = (self.folder.places().path.clone(), record.clone());
-            tokio::task::spawn_blocking(move || copy.write(&path)).await.map_err(std::io::Error::other)??;
-            self.journal = Some(record);
-        }
-        Ok(())
-    }
-
-    /// Writes down what went through, from where a later run goes on.
-    async fn write_books(&mut self) {
-        self.books_due = Instant::now() + BOOKS_PERIOD;
-        let books = BooksFile::from(self.gauge.ledger().borrow().books());
-        if books == self.books {
-            return;
-        }
-        let (path, copy) = (self.folder.places().path.clone(), books.clone());
-        let written = tokio::task::spawn_blocking(move || copy.write(&path)).await.map_err(std::io::Error::other);
-        match written.and_then(|written| written) {
-            Ok(()) => self.books = books,
-            Err(e) => tracing::error!(session = %self.session, "cannot write down what went through: {e}"),
-        }
-    }
-
-    async fn perform(&mut self, effect: Effect) {
-        match effect {
-            Effect::AnswerReserve => {
-                failpoint!("before-req-is-answered");
-                if let Some(answer) = self.waiting_reserve.take() {
-                    let listeners = self.listeners.clone();
-                    let reserved = Reserved { listeners, announced: self.machine.announced.clone() };
-                    if answer.send(Ok(reserved)).is_err() {
-                        self.step(Event::Release(ReleaseReason::Abandoned)).await;
-                    }
-                }
-            }
-            Effect::Start(plan) | Effect::Change(plan) => {
-                let path = self.data_path.get_or_insert_with(|| {
-                    DataPath::open(
-                        Arc::clone(&self.shared.site),
-                        Arc::clone(&self.standing.backend),
-                        self.session,
-                        self.folder.places().clone(),
-                        std::mem::take(&mut self.leases),
-                        self.reporter.clone(),
-                    )
-                });
-                failpoint!("before-the-plan-is-served");
-                path.serve(plan);
-            }
-            Effect::AnswerUpdated => {
-                let targets = self.machine.live.iter().flat_map(|plan| plan.routes.iter().map(|r| r.target)).collect();
-                failpoint!("before-update-is-answered");
-                let serving = Serving { listeners: self.listeners.clone(), targets };
-                self.answer_update(Ok(serving));
-            }
-            Effect::AnswerRefused => {
-                if let Some(why) = self.refused.take() {
-                    self.answer_update(Err(why.into()));
-                }
-            }
-            Effect::Reject(why) => {
-                let refusal = self.rejected(why);
-                self.answer_update(Err(refusal));
-            }
-            Effect::TearDown(why) => {
-                failpoint!("before-release");
-                self.publish(&format!("ending: {why}"));
-                self.tear_down(why).await;
-                self.step(Event::Drained).await;
-            }
-            Effect::Forget => self.shared.directory.forget(self.session),
-        }
-    }
-
-    async fn tear_down(&mut self, why: ReleaseReason) {
-        let session = self.session;
-        self.awaits_hello.store(false, Ordering::Release);
-        // Gone first: a session without its key is not gone on with, whatever happens now.
-        if let Err(e) = self.folder.remove_key() {
-            tracing::error!(%session, "cannot remove the session's key: {e}");
-        }
-        if let Some(answer) = self.waiting_reserve.take() {
-            let waited = self.shared.settings.hello_timeout;
-            let refusal = match &why {
-                ReleaseReason::NoHello => Refusal::NoHello { session, waited },
-                why => Refusal::Ended { session, why: why.clone() },
-            };
-            reply(answer, Err(refusal));
-        }
-        self.answer_update(Err(Refusal::Ended { session, why }));
-        if let Some(path) = self.data_path.take() {
-            // Where the kernel does not tell the last counters of connections, these are.
-            self.gauge.look().await;
-            path.stop().await;
-            self.gauge.look().await;
-        }
-        failpoint!("processes-stopped");
-        self.leases.clear();
-        failpoint!("ports-given-back");
-        if let Err(e) = self.folder.remove() {
-            tracing::error!(%session, "cannot remove the session's folder: {e}");
-        }
-    }
-
-    fn answer_update(&mut self, answer: Result<Serving, Refusal>) {
-        if let Some(waiting) = self.waiting_update.take() {
-            reply(waiting, answer);
         }
     }
 }
