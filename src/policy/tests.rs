@@ -134,6 +134,20 @@ fn targets_are_those_of_the_owners_rules() {
 }
 
 #[test]
+fn the_sites_networks_bound_an_open_gateway_too_if_they_are_named() {
+    let target = |said: bool, role, to: &str| {
+        let ground = Ground { inside_is_said: said, ..ground() };
+        Policy::open(ground).target(&Caller::Anyone, role, address(to))
+    };
+    assert_eq!(target(false, Role::Prod, "198.51.100.7:5300"), Ok(()));
+    assert!(matches!(target(true, Role::Prod, "198.51.100.7:5300"), Err(Forbidden::Outside { .. })));
+    assert_eq!(target(true, Role::Prod, "10.1.2.3:5300"), Ok(()));
+    assert_eq!(target(true, Role::Cons, "198.51.100.7:5100"), Ok(()), "the other facility");
+    let listed = Ground { inside: vec!["192.0.2.1".parse().expect("a network")], ..ground() };
+    assert_eq!(Policy::open(listed).target(&Caller::Anyone, Role::Prod, address("192.0.2.1:5300")), Ok(()));
+}
+
+#[test]
 fn a_session_is_its_owners() {
     let policy = policy(RULES);
     let (alice, bob) = (known("1", "alice@facility.example"), known("3", "bob@partner.example"));
