@@ -256,7 +256,7 @@ pub enum ManifestError {
 
 /// What else stands in a session's folder: the key, the journal and its like, the
 /// logs, the sockets between programs, and files that are about to replace others.
-const FILES_OF_OURS: [&str; 4] = ["psk", "session.json", "processes.json", "traffic.json"];
+const FILES_OF_OURS: [&str; 5] = ["psk", "nobody.pem", "session.json", "processes.json", "traffic.json"];
 const ENDINGS_OF_OURS: [&str; 4] = [".log", ".sock", ".tmp", ".next"];
 
 impl Manifest {

@@ -4,10 +4,10 @@
 //! our own and paths of our own. No string of a caller's reaches it, and never
 //! a secret, only the path of the file that holds it.
 
-use std::fs::DirBuilder;
-use std::io;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -17,8 +17,9 @@ use tera::{Context, Tera};
 use super::chain::{Hop, ProxyHeader, Stage, Wire};
 use super::program::Program;
 use crate::causes::causes;
-use crate::session::{Protection, SessionId};
+use crate::session::{Host, Protection, SessionId};
 use crate::shown::in_one_line;
+use crate::tls;
 
 /// The session's folder, as the templates and processes of a session see it.
 #[derive(Debug, Clone)]
@@ -49,6 +50,29 @@ impl Folder {
         let scratch = self.scratch();
         DirBuilder::new().recursive(true).mode(0o700).create(&scratch)?;
         Ok(scratch)
+    }
+
+    /// A certificate whose private key nobody has: who trusts it alone trusts no
+    /// certificate at all. For programs that cannot be told so otherwise.
+    #[must_use]
+    pub fn nobody(&self) -> PathBuf {
+        self.path.join("nobody.pem")
+    }
+
+    /// Makes that certificate if it is missing. Its key is forgotten at once.
+    ///
+    /// # Errors
+    /// What the system or OpenSSL says.
+    pub fn make_nobody(&self) -> io::Result<()> {
+        let path = self.nobody();
+        if path.try_exists()? {
+            return Ok(());
+        }
+        let made = tls::self_signed(&[Host::Name("nobody.invalid".into())], 0)?;
+        let unfinished = path.with_extension("new");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        file.write_all(&made.certificate)?;
+        fs::rename(unfinished, path)
     }
 
     /// The file that takes the output of a stage's process.
@@ -108,6 +132,7 @@ struct View<'a> {
     folder: &'a Path,
     scratch: PathBuf,
     key_file: PathBuf,
+    nobody: PathBuf,
     log_file: PathBuf,
     identity: &'static str,
     connections: u32,
@@ -168,6 +193,7 @@ pub fn render(
         folder: &folder.path,
         scratch: folder.scratch(),
         key_file: folder.key_file(),
+        nobody: folder.nobody(),
         log_file: folder.log_file(stage),
         identity: PSK_IDENTITY,
         connections: circumstances.connections,

@@ -126,6 +126,7 @@ impl Place {
             )
         };
         let output = Log::new(log.clone()).open()?;
+        self.folder.make_nobody()?;
         let launch = Launch {
             sandbox: self.bounds.sandbox,
             reach: Reach {

@@ -236,6 +236,7 @@ impl Stand {
         let log = self.folder.join("said");
         let out = File::create(&log).expect("a file");
         let folder = self.folder();
+        folder.make_nobody().expect("a certificate");
         let launch = Launch {
             reach: Reach {
                 read: std::iter::once(folder.path.clone()).chain(program.files.values().cloned()).collect(),

@@ -1,16 +1,20 @@
 //! Who does not hold the key of a stream gets no byte to its application.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 
+use scistream::backend::PSK_IDENTITY;
 use scistream::session::Uid;
 use secrecy::ExposeSecret as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use crate::support::app::First;
 use crate::support::deployed_stunnel::{DeployedStunnel, End};
+use crate::support::ports::PortBlock;
+use crate::support::program::Program;
 use crate::support::tls_client::{EVERY_SUITE, Offer, connect};
-use crate::support::tunnel::open_prod;
+use crate::support::tunnel::{open_cons, open_prod};
 use crate::support::{App, BACKENDS, TestGateway, Tunnel, exchange};
 
 /// A key that is as good as any other, but not this stream's.
@@ -69,8 +73,9 @@ struct Fate {
     bytes: usize,
 }
 
+/// What serves a gateway's halves, in the words of its command line.
 async fn meet_strangers(backend: &str, protection: &str) {
-    let flags = ["--backend", backend, "--protection", protection];
+    let flags: Vec<&str> = backend.split(' ').chain(["--protection", protection]).collect();
     let app = App::start().await;
     let (prod, cons) = (TestGateway::start(&flags).await, TestGateway::start(&flags).await);
     let tunnel = Tunnel::open(&prod, &cons, &app.endpoint(), 1).await;
@@ -134,14 +139,17 @@ macro_rules! strangers_are_refused {
 }
 
 strangers_are_refused! {
-    native_refuses_strangers: "native" at "confidentiality";
-    stunnel_refuses_strangers: "stunnel" at "confidentiality";
-    haproxy_refuses_strangers: "haproxy" at "confidentiality";
-    nginx_refuses_strangers: "nginx" at "confidentiality";
-    native_refuses_strangers_at_integrity: "native" at "integrity";
-    stunnel_refuses_strangers_at_integrity: "stunnel" at "integrity";
-    haproxy_refuses_strangers_at_integrity: "haproxy" at "integrity";
-    nginx_refuses_strangers_at_integrity: "nginx" at "integrity";
+    native_refuses_strangers: "--backend native" at "confidentiality";
+    stunnel_refuses_strangers: "--backend stunnel" at "confidentiality";
+    haproxy_refuses_strangers: "--backend haproxy" at "confidentiality";
+    nginx_refuses_strangers: "--backend nginx" at "confidentiality";
+    native_refuses_strangers_at_integrity: "--backend native" at "integrity";
+    stunnel_refuses_strangers_at_integrity: "--backend stunnel" at "integrity";
+    haproxy_refuses_strangers_at_integrity: "--backend haproxy" at "integrity";
+    nginx_refuses_strangers_at_integrity: "--backend nginx" at "integrity";
+    haproxy_behind_stunnel_refuses_strangers: "--backend haproxy --terminator stunnel" at "confidentiality";
+    nginx_behind_stunnel_refuses_strangers_at_integrity: "--backend nginx --terminator stunnel" at "integrity";
+    stunnel_behind_a_gate_refuses_strangers: "--backend stunnel --wan-sources 127.0.0.0/8" at "confidentiality";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,4 +195,80 @@ async fn the_same_strangers_come_through_a_deployed_peer() {
         ended.succeeded("a stranger at a deployed peer");
         assert_eq!(app.connections(), nth + 1);
     }
+}
+
+/// What a consumer says, and only the rightful gateway may hear.
+const FOR_THE_PRODUCER: &str = "for the producer alone";
+
+/// Those that openssl has, and the one without encryption, which it does not offer by itself.
+const EVERY_TLS13_SUITE: &str = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_SHA256_SHA256";
+
+/// Servers that a CONS half may be led to, besides one that holds the key.
+fn impostors() -> Vec<(&'static str, Vec<&'static str>)> {
+    let anonymous = "aNULL:eNULL:@SECLEVEL=0";
+    vec![
+        ("TLS 1.3 with a wrong key", vec!["-nocert", "-tls1_3", "-psk", WRONG_KEY]),
+        ("TLS 1.2 with a wrong key", vec!["-nocert", "-tls1_2", "-psk", WRONG_KEY, "-cipher", EVERY_SUITE]),
+        ("anonymous TLS 1.2", vec!["-nocert", "-tls1_2", "-cipher", anonymous]),
+        ("a certificate, TLS 1.3", vec!["-cert", "server.crt", "-key", "server.key", "-tls1_3"]),
+        (
+            "a certificate, TLS 1.2",
+            vec!["-cert", "server.crt", "-key", "server.key", "-tls1_2", "-cipher", EVERY_SUITE],
+        ),
+    ]
+}
+
+/// Has a consumer speak through a CONS half that leads to this server, which says what it
+/// hears backwards, and answers with what the server heard.
+async fn heard_by(server: &[&str], rightful: bool, flags: &[&str]) -> String {
+    let cons = TestGateway::start(flags).await;
+    let block = PortBlock::claim();
+    let address = SocketAddr::from(([127, 0, 0, 1], *block.range().start()));
+    let certificate = |word: &&str| match *word {
+        file @ ("server.crt" | "server.key") => cons.folder().join(file).display().to_string(),
+        word => word.to_owned(),
+    };
+    let mut words: Vec<String> = ["s_server", "-rev", "-accept"].map(ToOwned::to_owned).to_vec();
+    words.push(address.to_string());
+    words.extend(server.iter().map(certificate));
+    let uid = Uid::random().expect("randomness");
+    if rightful {
+        words.extend(["-psk".to_owned(), uid.key_hex().expose_secret().to_owned()]);
+    }
+    if words.iter().any(|word| word == "-psk") {
+        words.extend(["-psk_identity".to_owned(), PSK_IDENTITY.to_owned()]);
+    }
+    let mut impostor = Program::start("openssl", &words.iter().map(String::as_str).collect::<Vec<_>>());
+    impostor.listens_on(address).await;
+    let half = open_cons(&uid, &cons, vec![address.to_string()], 1).await;
+    let mut consumer = TcpStream::connect(&half.listeners[0]).await.expect("the gateway accepts");
+    drop(consumer.write_all(format!("{FOR_THE_PRODUCER}\n").as_bytes()).await);
+    let mut answer = String::new();
+    // From an impostor it ends without a line, or is reset.
+    drop(BufReader::new(&mut consumer).read_line(&mut answer).await);
+    drop(consumer);
+    cons.client().await.release(&uid).await.expect("released");
+    cons.assert_nothing_left();
+    answer.trim_end().chars().rev().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_impostor_hears_a_consumer() {
+    let mut fooled = 0;
+    for backend in
+        ["native", "stunnel", "haproxy", "nginx", "haproxy --terminator stunnel", "nginx --terminator stunnel"]
+    {
+        for protection in ["confidentiality", "integrity"] {
+            let words = format!("--backend {backend} --protection {protection}");
+            let flags: Vec<&str> = words.split(' ').collect();
+            let rightful =
+                heard_by(&["-nocert", "-cipher", EVERY_SUITE, "-ciphersuites", EVERY_TLS13_SUITE], true, &flags).await;
+            assert_eq!(rightful, FOR_THE_PRODUCER, "{words}: the rightful server did not hear it");
+            for (who, server) in impostors() {
+                assert_eq!(heard_by(&server, false, &flags).await, "", "{words}: {who} heard the consumer");
+                fooled += 1;
+            }
+        }
+    }
+    println!("{fooled} impostors in the other gateway's place heard 0 bytes");
 }

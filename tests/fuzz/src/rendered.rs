@@ -48,7 +48,8 @@ pub fn assert_says_what_was_asked(stage: &Stage, text: &str, program: &Program, 
     known.extend(program.files.values().map(|path| path.display().to_string()));
     known.extend(networks.iter().map(|network| network.addr().to_string()));
     known.insert(folder.path.join("scratch/nginx.pid").display().to_string());
-    known.extend([folder.key_file().display().to_string(), "/dev/stderr".into()]);
+    known.extend([folder.key_file(), folder.nobody()].map(|path| path.display().to_string()));
+    known.insert("/dev/stderr".into());
     let words = text.split(|c: char| c.is_whitespace() || "\";=".contains(c)).filter(|word| leads_somewhere(word));
     for word in words {
         assert!(known.contains(word), "{name} holds {word}, which nobody asked for:\n{text}");
