@@ -1,6 +1,6 @@
 //! Who does not hold the key of a stream gets no byte to its application.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use scistream::backend::PSK_IDENTITY;
@@ -83,7 +83,8 @@ async fn meet_strangers(backend: &str, protection: &str) {
     let key = tunnel.uid.key_hex();
     let key = key.expose_secret();
 
-    exchange(friend, First::Consumer).await;
+    // Not the consumer first: stunnel 5.68 may cut what an application sends after that.
+    exchange(friend, First::Producer).await;
     // Nor is anybody refused for being s_client.
     for offer in [TLS13, TLS12] {
         let before = app.connections();
@@ -218,6 +219,14 @@ fn impostors() -> Vec<(&'static str, Vec<&'static str>)> {
     ]
 }
 
+async fn ask(listener: &str) -> io::Result<String> {
+    let mut consumer = BufReader::new(TcpStream::connect(listener).await?);
+    consumer.write_all(format!("{FOR_THE_PRODUCER}\n").as_bytes()).await?;
+    let mut answer = String::new();
+    consumer.read_line(&mut answer).await?;
+    Ok(answer)
+}
+
 /// Has a consumer speak through a CONS half that leads to this server, which says what it
 /// hears backwards, and answers with what the server heard.
 async fn heard_by(server: &[&str], rightful: bool, flags: &[&str]) -> String {
@@ -238,15 +247,11 @@ async fn heard_by(server: &[&str], rightful: bool, flags: &[&str]) -> String {
     if words.iter().any(|word| word == "-psk") {
         words.extend(["-psk_identity".to_owned(), PSK_IDENTITY.to_owned()]);
     }
-    let mut impostor = Program::start("openssl", &words.iter().map(String::as_str).collect::<Vec<_>>());
-    impostor.listens_on(address).await;
+    let mut server = Program::start("openssl", &words.iter().map(String::as_str).collect::<Vec<_>>());
+    server.listens_on(address).await;
     let half = open_cons(&uid, &cons, vec![address.to_string()], 1).await;
-    let mut consumer = TcpStream::connect(&half.listeners[0]).await.expect("the gateway accepts");
-    drop(consumer.write_all(format!("{FOR_THE_PRODUCER}\n").as_bytes()).await);
-    let mut answer = String::new();
-    // From an impostor it ends without a line, or is reset.
-    drop(BufReader::new(&mut consumer).read_line(&mut answer).await);
-    drop(consumer);
+    // An impostor's end is the consumer's, which may come before it has said a word.
+    let answer = ask(&half.listeners[0]).await.unwrap_or_default();
     cons.client().await.release(&uid).await.expect("released");
     cons.assert_nothing_left();
     answer.trim_end().chars().rev().collect()
@@ -254,7 +259,7 @@ async fn heard_by(server: &[&str], rightful: bool, flags: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_impostor_hears_a_consumer() {
-    let mut fooled = 0;
+    let mut met = 0;
     for backend in
         ["native", "stunnel", "haproxy", "nginx", "haproxy --terminator stunnel", "nginx --terminator stunnel"]
     {
@@ -266,9 +271,9 @@ async fn no_impostor_hears_a_consumer() {
             assert_eq!(rightful, FOR_THE_PRODUCER, "{words}: the rightful server did not hear it");
             for (who, server) in impostors() {
                 assert_eq!(heard_by(&server, false, &flags).await, "", "{words}: {who} heard the consumer");
-                fooled += 1;
+                met += 1;
             }
         }
     }
-    println!("{fooled} impostors in the other gateway's place heard 0 bytes");
+    println!("{met} impostors in the other gateway's place heard 0 bytes");
 }
