@@ -3,15 +3,20 @@
 
 mod addresses;
 mod command_line;
+mod endurance;
 mod forwarding;
 mod half_close;
+mod idle_memory;
 mod inherited;
 mod limits;
+mod plans;
 mod protection;
 mod proxy_protocol;
 mod reload;
 mod reset;
 mod shutdown;
 mod strangers;
+mod stuck_reader;
 mod stunnel;
 mod support;
+mod without_pipes;

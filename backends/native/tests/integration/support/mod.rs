@@ -3,6 +3,11 @@
 
 pub mod application;
 pub mod config;
+pub mod footprint;
+pub mod lane;
+pub mod pattern;
+pub mod peer;
+pub mod plan;
 pub mod program;
 pub mod stunnel;
 pub mod tls_peer;
@@ -12,6 +17,8 @@ use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Long enough for a busy machine; reached only when a test fails.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -65,6 +72,13 @@ pub fn with_deadline(stream: TcpStream) -> TcpStream {
     stream.set_write_timeout(Some(DEADLINE)).expect("write timeout");
     stream.set_nodelay(true).expect("nodelay");
     stream
+}
+
+/// Lets this process have as many descriptors as it may.
+pub fn raise_descriptor_limit() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("RLIMIT_NOFILE");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("RLIMIT_NOFILE");
+    assert!(hard >= 5000, "these tests need 5000 descriptors, and the limit is {hard}: raise it (ulimit -Hn)");
 }
 
 /// Bytes that look random and can be made again.

@@ -9,7 +9,8 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{DEADLINE, eventually};
+use super::config::{Config, listener};
+use super::{DEADLINE, eventually, free_address};
 
 pub struct Program {
     child: Child,
@@ -42,6 +43,14 @@ impl Program {
         program
     }
 
+    /// Whether this `s2ds` knows a line of the configuration.
+    pub fn knows(line: &str) -> bool {
+        let config = Config::new(line);
+        let path = config.write(&[listener(free_address(), free_address(), "")]);
+        let checked = Command::new(env!("CARGO_BIN_EXE_s2ds")).arg("--check").arg(path).output().expect("s2ds");
+        checked.status.success()
+    }
+
     /// Waits for a line that has this in it.
     pub fn wait_for(&self, part: &str) -> String {
         self.wait_for_nth(part, 1)
@@ -72,8 +81,12 @@ impl Program {
         self.lines().iter().filter(|line| line.contains(part)).count()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("signal");
+        kill(Pid::from_raw(self.id().cast_signed()), signal).expect("signal");
     }
 
     /// Reloads, and waits for the outcome.
