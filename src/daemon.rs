@@ -135,6 +135,7 @@ pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAd
         _ = terminate.recv() => {
             if config.keep_sessions_on_exit {
                 tracing::info!("SIGTERM: sessions run on");
+                engine.end_watches();
                 return Ok(Ended::Left);
             }
             tracing::info!("SIGTERM: releasing all sessions");

@@ -12,7 +12,7 @@ use super::gateway::{Channel, Failure, Interrupts, List, network, print_json, ru
 use super::login::{self, Login};
 use super::logins::{self, CheckAuth, Logout};
 use super::mint::Mint;
-use super::sessions::{self, At, Drain, Renew, Show, Watch};
+use super::sessions::{self, At, Drain, Listing, Renew, Show, Watch};
 use super::top::{self, Top};
 use super::tunnel::{self, Tunnel};
 use crate::client::{Ask, Gateway, Half, NO_TOKEN};
@@ -53,7 +53,7 @@ enum Command {
     /// Give back all that a UID holds on a gateway
     Release(Release),
     /// List the sessions of a gateway
-    List(At),
+    List(Listing),
     /// Show one session of a gateway
     Show(Show),
     /// Show what goes through a gateway's sessions, live

@@ -33,6 +33,15 @@ impl At {
 }
 
 #[derive(Args)]
+pub(super) struct Listing {
+    /// Show also those that have ended, and why
+    #[arg(long)]
+    ended: bool,
+    #[command(flatten)]
+    at: At,
+}
+
+#[derive(Args)]
 pub(super) struct Show {
     /// The session's short id, as list and the gateway's log have it
     id: String,
@@ -71,8 +80,9 @@ pub(super) struct Drain {
     at: At,
 }
 
-pub(super) async fn list(command: At, json: bool) -> Result<ExitCode, Failure> {
-    let answer = command.channel.connect(&command.s2cs).await?.list().await?;
+pub(super) async fn list(command: Listing, json: bool) -> Result<ExitCode, Failure> {
+    let gateway = command.at.connect().await?;
+    let answer = if command.ended { gateway.list_with_ended().await? } else { gateway.list().await? };
     if json {
         let sessions: Vec<_> = answer.sessions.iter().map(listed_json).collect();
         print_json(&json!({ "sessions": sessions, "sequence": answer.sequence }));
@@ -150,6 +160,7 @@ pub(super) fn session_json(session: &Session) -> Value {
         "sources": session.sources,
         "expires_ms": (session.expires_ms > 0).then_some(session.expires_ms),
         "traffic": session.traffic.as_ref().map(traffic_json),
+        "end": (!session.end.is_empty()).then_some(&session.end),
     })
 }
 
@@ -216,7 +227,7 @@ fn print_table(sessions: &[Session]) {
             left(session.expires_ms),
             amount(|traffic| traffic.bytes_in),
             amount(|traffic| traffic.bytes_out),
-            routes(session).join("  "),
+            if session.end.is_empty() { routes(session).join("  ") } else { session.end.clone() },
         );
     }
 }
@@ -225,6 +236,9 @@ fn print_session(session: &Session) {
     say!("session     {}", session.id);
     say!("role        {}", session.role);
     say!("state       {}", session.state);
+    if !session.end.is_empty() {
+        say!("end         {}", session.end);
+    }
     if !session.degraded.is_empty() {
         say!("degraded    {}", session.degraded);
     }

@@ -167,7 +167,19 @@ impl Gateway {
     /// # Errors
     /// [`ClientError`]
     pub async fn list(&self) -> Result<gateway::ListResponse, ClientError> {
-        let request = self.prepared(gateway::ListRequest {}, CALL_DEADLINE);
+        self.list_with(gateway::ListRequest::default()).await
+    }
+
+    /// All sessions of the gateway, and those that have ended.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub async fn list_with_ended(&self) -> Result<gateway::ListResponse, ClientError> {
+        self.list_with(gateway::ListRequest { ended: true }).await
+    }
+
+    async fn list_with(&self, message: gateway::ListRequest) -> Result<gateway::ListResponse, ClientError> {
+        let request = self.prepared(message, CALL_DEADLINE);
         self.answered("list the sessions", self.sessions.clone().list(request).await)
     }
 

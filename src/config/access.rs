@@ -54,7 +54,7 @@ pub(super) fn check(
         let mut known = providers.names();
         known.extend(settings.client_ca.as_ref().map(|_| CERTIFICATE.to_owned()));
         rules.iter().for_each(|rule| rule.check_provider(&known, faults));
-        Policy::by_rules(rules, ground)
+        Policy::by_rules(rules, known, ground)
     } else {
         if !rules.is_empty() {
             faults.push("there are rules, but no provider or client_ca that would tell who calls".into());

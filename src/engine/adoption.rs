@@ -113,6 +113,8 @@ fn standing(record: &Record, shared: &Shared) -> Result<Standing, RecordError> {
     Ok(Standing {
         owner: record.owner.clone(),
         weakness: record.weakness,
+        // Who does not tell may have been asked for it.
+        backend_is_asked_for: record.backend_is_asked_for.unwrap_or(true),
         backend,
         protection: record.protection.unwrap_or(shared.settings.protection),
         sources: record.sources.iter().copied().collect(),
@@ -207,6 +209,7 @@ pub(super) fn record(
         owner: standing.owner.clone(),
         weakness: standing.weakness,
         backend: Some(standing.backend.name.clone()),
+        backend_is_asked_for: Some(standing.backend_is_asked_for),
         protection: Some(standing.protection),
         max_lifetime_ms: standing.max_lifetime.map(length),
         sources: standing.sources.networks().to_vec(),

@@ -42,6 +42,8 @@ pub struct SessionView {
     pub expires: Option<SystemTime>,
     /// What went through it; `None` where the kernel does not tell.
     pub traffic: Option<Traffic>,
+    /// Why it ends, or has ended.
+    pub end: Option<String>,
 }
 
 /// Something that happened to a session.
@@ -111,6 +113,10 @@ impl Feed {
 
     pub(super) fn publish(&self, what: String, session: SessionView) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.live.is_none() {
+            // The next run of the controller counts on from the last one that was told.
+            return;
+        }
         kept.last += 1;
         let event = Arc::new(SessionEvent { sequence: kept.last, at: SystemTime::now(), what, session });
         if kept.events.len() == KEPT {
@@ -192,6 +198,7 @@ mod tests {
             created: SystemTime::now(),
             expires: None,
             traffic: None,
+            end: None,
         }
     }
 

@@ -28,11 +28,19 @@ impl Engine {
         (listed, last)
     }
 
-    /// The session with this short id, if it is the caller's to see.
+    /// The caller's sessions that have ended, the oldest first, as they were last.
+    #[must_use]
+    pub fn ended(&self, by: &Caller) -> Vec<SessionView> {
+        self.shared.obituaries.of(|view| self.policy().may_control(by, &view.owner))
+    }
+
+    /// The session with this short id, if it is the caller's to see; one that has ended, as it was last.
     pub async fn get(&self, by: &Caller, id: &str) -> Option<Listed> {
         let mut handles = self.visible(by);
         handles.retain(|handle| handle.session.is_named(id));
-        self.look(&handles).await.pop()
+        let here = self.look(&handles).await.pop();
+        let gone = || self.ended(by).into_iter().rfind(|view| view.session.is_named(id));
+        here.or_else(|| gone().map(|view| Listed { view, processes: vec![] }))
     }
 
     /// The sessions that are the caller's to see, each with its ledger.

@@ -2,8 +2,10 @@
 
 use super::{Refusal, Requester, SessionView};
 use crate::audit::{Audit, Entry, What};
+use crate::auth::Caller;
 use crate::causes::causes;
-use crate::session::{Endpoint, TargetAddr};
+use crate::policy::{Grant, Lapse};
+use crate::session::{Endpoint, SessionId, TargetAddr};
 
 /// A call on its way through the engine.
 #[derive(Debug, Clone)]
@@ -81,6 +83,20 @@ impl Call {
             self.audit.note(&Entry { event: What::Failure, why, ..self.entry.clone() });
         })
     }
+}
+
+/// Writes down what the policy says of a session of an earlier run, in the name of its
+/// owner. It goes on, or ends, whether that can be written down or not.
+pub(super) fn note_review(audit: &Audit, session: SessionId, owner: &Caller, outcome: &Result<Grant, Lapse>) {
+    audit.note(&Entry {
+        call: Some("REVIEW"),
+        allowed: Some(outcome.is_ok()),
+        why: outcome.as_ref().err().map(ToString::to_string),
+        rule: outcome.as_ref().ok().and_then(|grant| grant.rule.clone()),
+        session: Some(session.to_string()),
+        owner: Some(owner.principal()),
+        ..Entry::of(What::Decision)
+    });
 }
 
 /// Writes down what happens to a session, or is about to.

@@ -14,8 +14,10 @@ mod handle;
 mod listing;
 mod memories;
 mod minutes;
+mod obituaries;
 mod refusal;
 mod reserve;
+mod review;
 mod session_task;
 mod settings;
 mod term;
@@ -38,6 +40,7 @@ pub use feed::{SessionEvent, SessionView, Subscription};
 use handle::{Announcement, Order, SessionHandle};
 pub use listing::Listed;
 use minutes::Call;
+use obituaries::Obituaries;
 pub use refusal::{Code, Refusal};
 use settings::shorter;
 pub use settings::{Settings, WeakKeys};
@@ -67,6 +70,7 @@ struct Shared {
     ports: Ports,
     audit: Audit,
     directory: Directory,
+    obituaries: Obituaries,
     feed: Feed,
     meter: Meter,
     /// Who looks at all processes of the host: one at a time, however many ask.
@@ -79,8 +83,9 @@ impl Engine {
     pub fn new(settings: Settings, site: Site, state: StateFolder, ports: Ports, audit: Audit) -> Self {
         let directory = Directory::new(settings.max_sessions);
         let (site, looks) = (Arc::new(site), Arc::new(Semaphore::new(1)));
-        let (feed, meter) = (Feed::new(state.sequence()), Meter::start());
-        Self { shared: Arc::new(Shared { settings, site, state, ports, audit, directory, feed, meter, looks }) }
+        let (feed, meter, obituaries) = (Feed::new(state.sequence()), Meter::start(), Obituaries::default());
+        let shared = Shared { settings, site, state, ports, audit, directory, obituaries, feed, meter, looks };
+        Self { shared: Arc::new(shared) }
     }
 
     fn policy(&self) -> &Policy {
@@ -235,9 +240,13 @@ impl Engine {
         Ok(self.drain(wait).await)
     }
 
-    /// Ends every watch, after the events that there have been.
+    /// Ends every watch, after the events that there have been. There are no more;
+    /// the next run counts on from there, so that who watches on misses nothing.
     pub fn end_watches(&self) {
         self.shared.feed.close();
+        if let Err(e) = self.shared.state.note_sequence(self.shared.feed.last()) {
+            tracing::warn!("cannot write down how many events there were; those who watch must list again: {e}");
+        }
     }
 
     /// What this gateway is.
@@ -255,8 +264,9 @@ impl Engine {
     }
 
     /// Goes on with the sessions of an earlier run: those that it had brought to
-    /// HELLO live again, with their processes; what else it left is cleared away.
-    /// Answers once each of them serves, or has been tried.
+    /// HELLO live again, with their processes; those that the policy in force does not
+    /// let be end, and what else it left is cleared away. Answers once each of them
+    /// serves, has been tried, or is gone.
     ///
     /// # Errors
     /// When the state folder cannot be read.
@@ -268,10 +278,11 @@ impl Engine {
         let mut settling = JoinSet::new();
         for folder in folders {
             match adoption::understand(folder, &self.shared, &seen) {
-                Ok(found) => {
+                Ok(mut found) => {
+                    let fate = review::review(&mut found, &self.shared);
                     // Whatever the limit is today: it is here.
                     let place = self.shared.directory.claim_again(found.session, &found.standing.owner);
-                    let resumed = session_task::resume(found, Arc::clone(&self.shared), seen.clone());
+                    let resumed = session_task::resume(found, fate, Arc::clone(&self.shared), seen.clone()).await;
                     place.fill(resumed.handle, &|_| false);
                     tokio::spawn(resumed.run);
                     settling.spawn(resumed.settled);
@@ -291,6 +302,8 @@ struct Standing {
     owner: Caller,
     weakness: Option<Weakness>,
     backend: Arc<Manifest>,
+    /// And not what the gateway chose.
+    backend_is_asked_for: bool,
     protection: Protection,
     sources: Sources,
     /// The longest that its lifetime may be made.

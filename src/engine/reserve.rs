@@ -19,6 +19,7 @@ use crate::session::{Protection, Role, SessionId, Sources};
 /// What a session may be, as it was decided.
 struct Terms {
     backend: Arc<Manifest>,
+    backend_is_asked_for: bool,
     protection: Protection,
     sources: Sources,
     lifetime: Option<Duration>,
@@ -78,7 +79,8 @@ impl Engine {
         let sources = call.or_refused(settings.sources.grant(command.role, grant.sources))?;
         let lifetime = shorter(settings.lifetime(command.lifetime), grant.max_lifetime);
         let (max_lifetime, max_sessions) = (grant.max_lifetime, grant.max_sessions);
-        Ok(Terms { backend, protection, sources, lifetime, max_lifetime, max_sessions })
+        let backend_is_asked_for = ask.backend.is_some();
+        Ok(Terms { backend, backend_is_asked_for, protection, sources, lifetime, max_lifetime, max_sessions })
     }
 
     async fn open_session(
@@ -109,6 +111,7 @@ impl Engine {
             owner: owner.clone(),
             weakness: uid.weakness(),
             backend: terms.backend,
+            backend_is_asked_for: terms.backend_is_asked_for,
             protection: terms.protection,
             sources: terms.sources,
             max_lifetime: terms.max_lifetime,

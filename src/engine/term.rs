@@ -38,6 +38,15 @@ impl Term {
         Self::from(now, until(now).min(until(created)))
     }
 
+    /// At most so long from now on.
+    pub(super) fn shorten(&mut self, most: Option<Duration>) {
+        let Some(most) = most else { return };
+        let bound = Self::lasting(Some(most));
+        if self.end.is_none_or(|(end, _)| bound.end.is_some_and(|(most, _)| most < end)) {
+            *self = bound;
+        }
+    }
+
     pub(super) fn expires(self) -> Option<SystemTime> {
         self.end.map(|(_, shown)| shown)
     }
@@ -61,6 +70,20 @@ impl Term {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_term_is_made_shorter_and_never_longer() {
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
+        let left = |lifetime: Option<Duration>, most: Option<Duration>| {
+            let mut term = Term::lasting(lifetime);
+            term.shorten(most);
+            term.end.map(|(end, _)| end.duration_since(Instant::now()).as_secs_f64().round())
+        };
+        assert_eq!(left(None, Some(hour)), Some(3600.0));
+        assert_eq!(left(Some(day), Some(hour)), Some(3600.0));
+        assert_eq!(left(Some(hour), Some(day)), Some(3600.0));
+        assert_eq!((left(Some(hour), None), left(None, None)), (Some(3600.0), None));
+    }
 
     #[test]
     fn a_clock_that_was_set_back_lengthens_no_term_beyond_the_whole() {

@@ -77,14 +77,17 @@ impl Opening {
         pending().await
     }
 
+    /// Closes one of an earlier run, which may not go on.
+    pub async fn shut(firewall: &Firewall, listeners: Vec<SocketAddr>, sources: &Sources) {
+        Door { firewall: firewall.clone(), listeners, sources: sources.clone() }.close().await;
+    }
+
     /// Closes it.
     pub async fn close(mut self) {
         self.task.abort();
         // It may be asking just now, and must not be heard after us.
         drop((&mut self.task).await);
-        if let Err(e) = self.door.firewall.close(&self.door.listeners, &self.door.sources).await {
-            tracing::warn!("an opening will close by itself within {} s only: {e}", OPEN_FOR.as_secs());
-        }
+        self.door.close().await;
     }
 }
 
@@ -97,6 +100,12 @@ impl Drop for Opening {
 impl Door {
     async fn open(&self) -> Result<(), FirewallError> {
         self.firewall.open(&self.listeners, &self.sources, OPEN_FOR).await
+    }
+
+    async fn close(&self) {
+        if let Err(e) = self.firewall.close(&self.listeners, &self.sources).await {
+            tracing::warn!("an opening will close by itself within {} s only: {e}", OPEN_FOR.as_secs());
+        }
     }
 }
 

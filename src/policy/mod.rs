@@ -8,6 +8,7 @@
 //! operator, or lets them say HELLO for the owner.
 
 mod network;
+mod review;
 mod rule;
 mod sources;
 mod targets;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use network::{Network, NetworkError};
+pub use review::Lapse;
 pub use rule::{Rule, RuleSettings};
 pub use sources::{SourceError, SourcePolicy};
 pub use targets::{Forbidden, Ground, TargetError};
@@ -33,6 +35,8 @@ use crate::session::{Endpoint, Protection, Role, Sources, TargetAddr};
 pub struct Policy {
     /// `None`: whoever can connect may use it.
     rules: Option<Vec<Rule>>,
+    /// Who vouches for callers, by name.
+    providers: Vec<String>,
     ground: Ground,
 }
 
@@ -119,13 +123,13 @@ impl Policy {
     /// Serves whoever can connect.
     #[must_use]
     pub fn open(ground: Ground) -> Self {
-        Self { rules: None, ground }
+        Self { rules: None, providers: vec![], ground }
     }
 
-    /// Allows what the rules allow, and nothing else.
+    /// Allows what the rules allow to those for whom one of these providers vouches, and nothing else.
     #[must_use]
-    pub fn by_rules(rules: Vec<Rule>, ground: Ground) -> Self {
-        Self { rules: Some(rules), ground }
+    pub fn by_rules(rules: Vec<Rule>, providers: Vec<String>, ground: Ground) -> Self {
+        Self { rules: Some(rules), providers, ground }
     }
 
     /// Whether whoever can connect is served.
@@ -169,12 +173,7 @@ impl Policy {
                         (true, Some(bound)) => bound.clone(),
                         _ => ask.sources.clone(),
                     };
-                    return Ok(Grant {
-                        rule: Some(rule.name.clone()),
-                        max_sessions: rule.max_sessions,
-                        max_lifetime: rule.max_lifetime,
-                        sources,
-                    });
+                    return Ok(Grant { sources, ..rule.grant() });
                 }
                 Err(why) => denial = denial.or(Some(why)),
             }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::network::Network;
 use super::who::Who;
-use super::{Ask, Denial};
+use super::{Ask, Denial, Grant};
 use crate::auth::Caller;
 use crate::session::{Protection, Role, Sources, parse_network};
 
@@ -71,9 +71,9 @@ pub struct Rule {
     sources: Option<Sources>,
     backends: Vec<String>,
     protections: Vec<Protection>,
-    pub(super) max_sessions: Option<usize>,
+    max_sessions: Option<usize>,
     max_connections: Option<u16>,
-    pub(super) max_lifetime: Option<Duration>,
+    max_lifetime: Option<Duration>,
     hello_for: Vec<Who>,
     pub(super) operator: bool,
 }
@@ -220,6 +220,27 @@ impl Rule {
                 ask.sources.within(bound).map_err(|asked| Denial::Source { asked })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether it lets a session be that is so, not one that is asked for and could
+    /// be made to fit.
+    ///
+    /// # Errors
+    /// The first thing that it does not let be.
+    pub(super) fn still_permits(&self, ask: &Ask) -> Result<(), Denial> {
+        self.permits(ask)?;
+        let bound = self.sources.as_ref();
+        bound.map_or(Ok(()), |bound| ask.sources.within(bound).map_err(|asked| Denial::Source { asked }))
+    }
+
+    /// What it grants to whom it lets have a session.
+    pub(super) fn grant(&self) -> Grant {
+        Grant {
+            rule: Some(self.name.clone()),
+            max_sessions: self.max_sessions,
+            max_lifetime: self.max_lifetime,
+            sources: Sources::default(),
         }
     }
 

@@ -37,8 +37,13 @@ impl SourcePolicy {
     /// # Errors
     /// [`SourceError`] for the first that may not be.
     pub fn grant(&self, role: Role, asked: Sources) -> Result<Sources, SourceError> {
-        let bound = self.bound(role);
-        asked.bounded_by(bound).map_err(|outside| SourceError { outside, role, bound: bound.clone() })
+        asked.bounded_by(self.bound(role)).map_err(|outside| self.error(role, outside))
+    }
+
+    /// What is said of a network that is outside of the bound of this role.
+    #[must_use]
+    pub fn error(&self, role: Role, outside: IpNet) -> SourceError {
+        SourceError { outside, role, bound: self.bound(role).clone() }
     }
 
     /// What a session of this role may have at most.

@@ -36,7 +36,7 @@ fn policy(text: &str) -> Policy {
     let mut faults = Vec::new();
     let rules = file.allow.into_iter().enumerate().map(|(n, rule)| Rule::new(rule, n + 1, &mut faults)).collect();
     assert_eq!(faults, Vec::<String>::new());
-    Policy::by_rules(rules, ground())
+    Policy::by_rules(rules, vec!["globus".into()], ground())
 }
 
 fn ask(role: Role) -> Ask {
@@ -185,4 +185,48 @@ fn explanations_name_each_rule() {
     assert_eq!(opinions.len(), 4);
     assert!(matches!(&opinions[0].verdict, Some(Err(why)) if why.contains("forward")), "{opinions:#?}");
     assert_eq!(opinions[1].verdict, None);
+}
+
+#[test]
+fn what_was_let_in_is_judged_as_it_is() {
+    let policy = policy(RULES);
+    let (alice, bob) = (known("1", "alice@facility.example"), known("3", "bob@partner.example"));
+    let at = |text: &str| [TargetAddr(address(text))];
+    let inside = at("10.7.1.2:5300");
+    let held = |role, protection| Ask { protection: Some(protection), ..ask(role) };
+    let prod = held(Role::Prod, Protection::Confidentiality);
+    let grant = policy.review(&alice, &prod, &inside).expect("her rule has it still");
+    assert_eq!((grant.rule.as_deref(), grant.max_lifetime), (Some("beamline"), Some(Duration::from_secs(3600))));
+    let lapse = |who: &Caller, ask: &Ask, targets: &[TargetAddr]| {
+        policy.review(who, ask, targets).expect_err("it would be refused today")
+    };
+    assert_eq!(lapse(&known("2", "mallory@facility.example"), &prod, &inside), Lapse::NoRule);
+    assert_eq!(lapse(&Caller::Anyone, &prod, &inside), Lapse::Nobody);
+    assert!(matches!(lapse(&alice, &prod, &at("10.8.1.2:5300")), Lapse::Target { .. }));
+    let role = held(Role::Cons, Protection::Confidentiality);
+    assert_eq!(lapse(&alice, &role, &[]), Lapse::Denied(Denial::Role { role: Role::Cons }));
+    let weaker = Denial::Protection { asked: Protection::Integrity };
+    assert_eq!(lapse(&alice, &held(Role::Prod, Protection::Integrity), &inside), Lapse::Denied(weaker));
+    let backend = Denial::Backend { asked: "nginx".into() };
+    assert_eq!(lapse(&alice, &Ask { backend: Some("nginx".into()), ..prod.clone() }, &inside), Lapse::Denied(backend));
+    assert!(matches!(lapse(&alice, &Ask { connections: 5, ..prod.clone() }, &inside), Lapse::Denied(_)));
+
+    // Who asks for no sources gets the bound; who takes connections from anywhere is beyond it.
+    let from = |networks: &[&str]| Ask {
+        sources: networks.iter().map(|net| net.parse::<IpNet>().expect("a network")).collect(),
+        ..held(Role::Cons, Protection::Integrity)
+    };
+    assert!(policy.review(&bob, &from(&["10.1.0.0/16"]), &at("198.51.100.7:5100")).is_ok());
+    assert!(matches!(lapse(&bob, &from(&[]), &[]), Lapse::Denied(Denial::Source { .. })));
+
+    // What the same rule says of the same name at another provider is about somebody else.
+    let elsewhere = Caller::Known(Arc::new(Identity {
+        provider: "partner".into(),
+        names: ["alice@facility.example".to_owned()].into(),
+        ..Identity::default()
+    }));
+    assert_eq!(lapse(&elsewhere, &prod, &inside), Lapse::Provider { provider: "partner".into() });
+    assert!(policy.review(&Caller::Operator, &prod, &at("198.51.100.7:1")).is_ok());
+    let open = Policy::open(ground());
+    assert!(open.review(&elsewhere, &held(Role::Prod, Protection::None), &at("198.51.100.7:1")).is_ok());
 }

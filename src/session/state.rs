@@ -94,6 +94,11 @@ pub enum ReleaseReason {
         /// What happened, for people.
         why: String,
     },
+    /// The gateway's policy is another one now, and does not let it be.
+    Lapsed {
+        /// Why not, for people.
+        why: String,
+    },
     /// The control server is going down.
     Shutdown,
 }
@@ -110,6 +115,7 @@ impl fmt::Display for ReleaseReason {
             Self::Idle { limit } => write!(f, "nothing went through it for {} seconds", limit.as_secs()),
             Self::Because { said } => write!(f, "released on request: {said}"),
             Self::Lost { why } => write!(f, "its data path was lost: {why}"),
+            Self::Lapsed { why } => write!(f, "it may not go on by the gateway's policy: {why}"),
             Self::Shutdown => f.write_str("the gateway is shutting down"),
         }
     }

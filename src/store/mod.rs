@@ -28,6 +28,7 @@ pub use record::{FORMAT, Live, Record, RecordError};
 /// The state folder, locked for this controller.
 #[derive(Debug)]
 pub struct StateFolder {
+    path: PathBuf,
     sessions: PathBuf,
     set_aside: PathBuf,
     sequence: u64,
@@ -70,13 +71,21 @@ impl StateFolder {
         let sequence = sequence::begin(path).map_err(fault)?;
         // The kernel tells working folders by their real path.
         let sessions = sessions.canonicalize().map_err(fault)?;
-        Ok(Self { sessions, set_aside: path.join("set-aside"), sequence, _lock: lock })
+        Ok(Self { path: path.to_owned(), sessions, set_aside: path.join("set-aside"), sequence, _lock: lock })
     }
 
     /// From where this run counts its events: higher than any earlier one has come.
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// The last event was that one: the next run counts on from there.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn note_sequence(&self, last: u64) -> io::Result<()> {
+        sequence::end(&self.path, last)
     }
 
     /// A new, empty folder for a session.

@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::session::{Protection, Weakness};
 
 /// The format that this program writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 const FILE: &str = "session.json";
 
 /// What is written of a session, from its HELLO on. (Before, the client that
@@ -60,6 +60,9 @@ pub struct Record {
     /// What carries its bytes; `None`: what the gateway chooses.
     #[serde(default)]
     pub backend: Option<String>,
+    /// Whether that was asked for, and not what the gateway chose; format 1 does not tell.
+    #[serde(default)]
+    pub backend_is_asked_for: Option<bool>,
     /// The floor of its tunnel; `None`: the gateway's.
     #[serde(default)]
     pub protection: Option<Protection>,
@@ -173,6 +176,7 @@ mod tests {
             owner: Caller::Anyone,
             weakness: None,
             backend: Some("native".into()),
+            backend_is_asked_for: Some(false),
             protection: Some(Protection::Confidentiality),
             max_lifetime_ms: None,
         }
@@ -196,11 +200,11 @@ mod tests {
             ("", false),
             ("{\"format\": 1}", false),
             ("[]", false),
-            ("{\"format\": 2, \"new\": true}", true),
+            ("{\"format\": 3, \"new\": true}", true),
         ] {
             fs::write(&file, text).expect("written");
             let error = Record::read(folder.path()).expect_err(text);
-            assert_eq!(matches!(error, RecordError::Future(2)), is_future, "{text}: {error}");
+            assert_eq!(matches!(error, RecordError::Future(3)), is_future, "{text}: {error}");
             assert_eq!(matches!(error, RecordError::Damaged(_)), !is_future, "{text}: {error}");
         }
     }

@@ -10,6 +10,7 @@
 
 mod backoff;
 mod data_path;
+mod eviction;
 mod identity;
 mod launch;
 mod log;

@@ -55,6 +55,17 @@ const PROCESSES_FILE: &str = "processes.json";
 pub struct Identities(BTreeMap<String, Identity>);
 
 impl Identities {
+    /// Those that an earlier run has left. What cannot be read is as good as not
+    /// there: the processes are then strays.
+    pub(super) fn left(folder: &Folder) -> Self {
+        let path = folder.path.join(PROCESSES_FILE);
+        fs::read(&path).ok().and_then(|json| Self::parse(&json).ok()).unwrap_or_default()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Identity> {
+        self.0.values()
+    }
+
     /// Reads them as an earlier run has written them.
     ///
     /// # Errors
@@ -74,7 +85,7 @@ impl Identities {
 
 impl Place {
     pub(super) fn new(folder: Folder, leases: Vec<PortLease>, bounds: Bounds) -> Self {
-        let identities = read_identities(&folder);
+        let identities = Identities::left(&folder);
         Self { folder, sockets: SessionSockets::new(leases), reapers: TaskTracker::new(), bounds, identities }
     }
 
@@ -183,10 +194,4 @@ impl Place {
 fn descriptors(connections: u32, listeners: usize) -> u64 {
     let listeners = u64::try_from(listeners).unwrap_or(u64::MAX);
     DESCRIPTORS_PER_CONNECTION * u64::from(connections) + listeners + DESCRIPTORS_BESIDES
-}
-
-/// What cannot be read is as good as not there: the processes are then strays.
-fn read_identities(folder: &Folder) -> Identities {
-    let path = folder.path.join(PROCESSES_FILE);
-    fs::read(&path).ok().and_then(|json| Identities::parse(&json).ok()).unwrap_or_default()
 }

@@ -252,6 +252,25 @@ async fn last_look(identity: Identity, dismissed: &AtomicBool) -> Duration {
     all.map_or(own, |usage| usage.cpu.max(own))
 }
 
+/// Kills a process that nobody has taken over, if it is one of ours still by then, and
+/// waits for its end.
+pub(super) async fn kill_and_see(pid: Pid, is_ours: impl Fn() -> bool) {
+    // The descriptor first: what is looked at afterwards is then what it stands for.
+    let Ok(pidfd) = open_pidfd(pid) else { return };
+    if !is_ours() {
+        return;
+    }
+    let killed = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+    let end = killed.map_err(io::Error::from).and_then(|()| end_of(&pidfd));
+    let ended = match end {
+        Ok(end) => timeout(NOW_GRACE, end.readable()).await.is_ok(),
+        Err(e) => e.raw_os_error() == Some(Errno::ESRCH as i32),
+    };
+    if !ended {
+        tracing::error!(%pid, "a process of a session that is over does not end");
+    }
+}
+
 fn kill_group(leader: Pid) {
     match killpg(leader, Signal::SIGKILL) {
         Ok(()) | Err(Errno::ESRCH) => {}

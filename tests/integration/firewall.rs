@@ -36,7 +36,8 @@ const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 3));
 /// A gateway behind a firewall that refers to the sets, and what opens it.
 async fn behind_a_firewall() -> (TestGateway, Helper) {
     let (wan, lan) = (WAN.to_string(), LAN.to_string());
-    let gateway = TestGateway::start(&["--wan-ip", &wan, "--lan-ip", &lan, "--firewall", SOCKET]).await;
+    let flags = ["--wan-ip", &wan, "--lan-ip", &lan, "--firewall", SOCKET, "--config", "s2cs.toml"];
+    let gateway = TestGateway::plan(&flags).file("s2cs.toml", "").start().await;
     let ports = gateway.port_range();
     drop_on(&ports);
     refer_to_the_sets();
@@ -184,6 +185,24 @@ fn openings_are_renewed_taken_over_and_close_by_themselves() {
         drop(friend(&tunnel).await);
         gateway.client().await.release(&tunnel.uid).await.expect("released");
         assert_eq!(open_now(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn what_the_policy_no_longer_lets_be_is_closed_at_once() {
+    in_own_network(|| async {
+        let (mut gateway, _helper) = behind_a_firewall().await;
+        let app = App::start().await;
+        let tunnel = Tunnel::open(&gateway, &app, &[CONSUMER]).await;
+        let mut stream = friend(&tunnel).await;
+        gateway.end(Signal::SIGKILL).await;
+        let known = "[[provider]]\nkind = \"jwt\"\nissuer = \"http://127.0.0.1:9\"\naudience = [\"x\"]\n\
+                     [[allow]]\nwho = [\"anyone\"]\n";
+        fs::write(gateway.folder().join("s2cs.toml"), known).expect("written");
+        gateway.run().await;
+        assert_eq!(open_now(), Vec::<String>::new(), "elements are left of sessions that nobody owns");
+        stream.try_say("still").await.expect_err("a stream that may not be goes on");
+        gateway.assert_nothing_left();
     });
 }
 

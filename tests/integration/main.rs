@@ -25,6 +25,7 @@ mod identity;
 mod login;
 mod operator;
 mod permission;
+mod policy_change;
 mod processes;
 #[path = "../fuzz/src/lib.rs"]
 mod promises;

@@ -520,21 +520,3 @@ async fn without_rules_nobody_weakens_a_tunnel_or_chooses_programs() {
     client.release(&same.uid).await.expect("released");
     gateway.assert_nothing_left();
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sessions_from_before_there_were_rules_are_the_operators() {
-    let server = AuthorizationServer::start().await;
-    let app = App::start().await;
-    let mut gateway = plan(&[], "").start().await;
-    let uid = Uid::random().expect("randomness");
-    ask(&uid, Role::Prod, &app.endpoint()).open(&gateway.client().await, None).await.expect("open to anyone");
-    gateway.end(Signal::SIGKILL).await;
-    std::fs::write(gateway.folder().join("s2cs.toml"), introspected(&server) + RULES).expect("rules");
-    gateway.run().await;
-    let alice = client(&gateway, &token(&server, "alice").await).await;
-    assert_eq!(status("alice", alice.release(&uid).await).code(), Code::NotFound);
-    let olga = client(&gateway, &token(&server, "olga").await).await;
-    olga.release(&uid).await.expect("the operator");
-    assert_all(&every_call(&gateway, None, uid.wire()).await, Code::Unauthenticated, "missing");
-    gateway.assert_nothing_left();
-}

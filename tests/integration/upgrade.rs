@@ -1,11 +1,13 @@
 //! Journals that earlier releases wrote, as they wrote them, are read for ever.
 //! They stand in tests/upgrade, a folder a format; none is ever changed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use scistream::auth::Caller;
+use scistream::auth::{Caller, Identity};
 use scistream::session::Protection;
 use scistream::store::{Live, Record};
 
@@ -33,7 +35,7 @@ fn every_journal_that_was_ever_written_loads() {
         }
     }
     println!("{read} journals of earlier releases read");
-    assert!(read >= 3);
+    assert!(read >= 5);
 }
 
 #[test]
@@ -56,6 +58,7 @@ fn journals_of_format_1_say_what_they_said() {
         owner: Caller::Anyone,
         weakness: None,
         backend: None,
+        backend_is_asked_for: None,
         protection: None,
         max_lifetime_ms: None,
     };
@@ -87,4 +90,51 @@ fn journals_of_format_1_say_what_they_said() {
         assert_eq!(read(name), expected, "{name}");
     }
     println!("3 journals of format 1 say what they said");
+}
+
+#[test]
+fn journals_of_format_2_say_what_they_said() {
+    let read = |name: &str| Record::read(&folder().join("format-2").join(name)).expect("it loads");
+    let lasting = BTreeSet::from(["CN=alice,O=facility".to_owned()]);
+    let owner = Identity {
+        provider: "certificate".into(),
+        subject: "CN=alice,O=facility".into(),
+        identities: lasting,
+        names: BTreeSet::from(["alice@facility.example".to_owned()]),
+        ..Identity::default()
+    };
+    let chosen = Record {
+        format: 2,
+        session: "bf0a9dcafc20-prod".into(),
+        listeners: addresses(&[28_001, 28_002]),
+        announced: vec!["127.0.0.1:28500".into()],
+        announced_targets: addresses(&[28_500]),
+        live: serving(&[28_500, 28_500]),
+        changing: false,
+        revision: 1,
+        created_ms: 1_795_726_530_404,
+        expires_ms: Some(1_795_812_930_404),
+        max_idle_ms: None,
+        sources: vec![],
+        owner: Caller::Known(Arc::new(owner)),
+        weakness: None,
+        backend: Some("native".into()),
+        backend_is_asked_for: Some(false),
+        protection: Some(Protection::Confidentiality),
+        max_lifetime_ms: Some(86_400_000),
+    };
+    let asked_for = Record {
+        session: "4a4463867bde-prod".into(),
+        listeners: addresses(&[28_003]),
+        live: serving(&[28_500]),
+        created_ms: 1_795_726_530_905,
+        expires_ms: Some(1_795_812_930_905),
+        sources: vec!["127.0.0.1/32".parse().expect("a network")],
+        backend: Some("nginx".into()),
+        backend_is_asked_for: Some(true),
+        ..chosen.clone()
+    };
+    assert_eq!(read("chosen"), chosen);
+    assert_eq!(read("asked-for"), asked_for);
+    println!("2 journals of format 2 say what they said");
 }

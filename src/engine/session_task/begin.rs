@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::super::adoption::{self, Adoption};
 use super::super::feed::SessionView;
 use super::super::handle::{Answer, Order, SessionHandle};
+use super::super::review::Fate;
 use super::super::term::Term;
 use super::super::{Reserved, Shared, Standing};
 use super::{BOOKS_PERIOD, Task};
@@ -54,9 +55,10 @@ pub(in crate::engine) struct ResumedSession<R> {
     pub(in crate::engine) settled: oneshot::Receiver<()>,
 }
 
-/// Goes on with a session of an earlier run.
-pub(in crate::engine) fn resume(
+/// Goes on with a session of an earlier run, or ends what it has.
+pub(in crate::engine) async fn resume(
     found: Adoption,
+    fate: Fate,
     shared: Arc<Shared>,
     seen: Sighting,
 ) -> ResumedSession<impl Future<Output = ()> + use<>> {
@@ -68,28 +70,46 @@ pub(in crate::engine) fn resume(
     task.journal = Some(journal);
     task.term = expires.map_or_else(Term::default, |end| Term::rest(created, end, SystemTime::now()));
     task.limit_idleness(max_idle);
-    let (settle, settled) = oneshot::channel();
-    if let Some(plan) = task.machine.live.clone() {
-        task.settle = Some(settle);
-        task.data_path = Some(DataPath::resume(
-            Arc::clone(&task.shared.site),
-            Arc::clone(&task.standing.backend),
-            session,
-            task.folder.places().clone(),
-            std::mem::take(&mut task.leases),
-            task.reporter.clone(),
-            Resumed { plan, was_changing, seen },
-        ));
-    } else {
-        // Whatever was coming up when that run ended was confirmed to nobody.
-        adoption::end_processes(&task.folder.places().path, &seen);
-        task.deadline = Instant::now() + task.shared.settings.update_timeout;
-    }
+    let settled = match fate {
+        Fate::GoesOn { most } => {
+            task.term.shorten(most);
+            task.go_on(was_changing, seen)
+        }
+        Fate::Ends(why) => {
+            let listeners = task.listeners.iter().map(|listener| listener.0).collect();
+            let (folder, sources) = (task.folder.places(), &task.standing.sources);
+            task.shared.site.evict(folder, listeners, sources, &seen).await;
+            handle.end(why)
+        }
+    };
     task.publish("taken over from an earlier run");
     ResumedSession { handle, run: task.run(inbox), settled }
 }
 
 impl Task {
+    /// Takes over what serves the session. The receiver resolves once that serves, or
+    /// has been tried.
+    fn go_on(&mut self, was_changing: bool, seen: Sighting) -> oneshot::Receiver<()> {
+        let (settle, settled) = oneshot::channel();
+        if let Some(plan) = self.machine.live.clone() {
+            self.settle = Some(settle);
+            self.data_path = Some(DataPath::resume(
+                Arc::clone(&self.shared.site),
+                Arc::clone(&self.standing.backend),
+                self.session,
+                self.folder.places().clone(),
+                std::mem::take(&mut self.leases),
+                self.reporter.clone(),
+                Resumed { plan, was_changing, seen },
+            ));
+        } else {
+            // Whatever was coming up when that run ended was confirmed to nobody.
+            adoption::end_processes(&self.folder.places().path, &seen);
+            self.deadline = Instant::now() + self.shared.settings.update_timeout;
+        }
+        settled
+    }
+
     fn new(
         session: SessionId,
         standing: Standing,
@@ -119,6 +139,7 @@ impl Task {
             created,
             expires: None,
             traffic: None,
+            end: None,
         };
         let gauge = shared.meter.gauge(listeners.iter().map(|l| l.0).collect(), Ledger::resume(books.clone()));
         let (view, seen) = watch::channel(view);
@@ -147,6 +168,7 @@ impl Task {
             books: books.into(),
             books_due: Instant::now() + BOOKS_PERIOD,
             refused: None,
+            end: None,
             created,
             term: Term::default(),
             max_idle: None,

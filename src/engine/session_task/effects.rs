@@ -54,6 +54,7 @@ impl Task {
             }
             Effect::TearDown(why) => {
                 failpoint!("before-release");
+                self.end = Some(why.to_string());
                 self.publish(&format!("ending: {why}"));
                 self.tear_down(why).await;
                 self.step(Event::Drained).await;

@@ -58,6 +58,8 @@ struct Task {
     books: BooksFile,
     books_due: Instant,
     refused: Option<ServeError>,
+    /// Why it ends.
+    end: Option<String>,
     /// When a session that waits for HELLO, or for its first UPDATE, has waited long enough.
     deadline: Instant,
     created: SystemTime,
@@ -87,10 +89,14 @@ impl Task {
             created: self.created,
             expires: self.term.expires(),
             traffic: self.gauge.ledger().borrow().traffic(),
+            end: self.end.clone(),
         };
         tracing::info!(session = %self.session, state = %view.state, "{what}");
         minutes::note_change(&self.shared.audit, what, &view);
         self.view.send_replace(view.clone());
+        if view.state == State::Released {
+            self.shared.obituaries.note(view.clone());
+        }
         self.shared.feed.publish(what.to_owned(), view);
     }
 

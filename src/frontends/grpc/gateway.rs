@@ -52,6 +52,7 @@ impl GatewayService {
             weakness: view.weakness.map(|weakness| weakness.to_string()).unwrap_or_default(),
             backend: view.backend.clone(),
             traffic: view.traffic.as_ref().map(traffic),
+            end: view.end.clone().unwrap_or_default(),
             processes: vec![],
         }
     }
@@ -113,8 +114,12 @@ type Events = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
 #[tonic::async_trait]
 impl Gateway for GatewayService {
     async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
-        let (listed, sequence) = self.engine.list(&requester(&request)?.caller).await;
-        let sessions = listed.iter().map(|listed| self.listed(listed)).collect();
+        let caller = requester(&request)?.caller;
+        let (listed, sequence) = self.engine.list(&caller).await;
+        let mut sessions: Vec<_> = listed.iter().map(|listed| self.listed(listed)).collect();
+        if request.into_inner().ended {
+            sessions.extend(self.engine.ended(&caller).iter().map(|view| self.session(view)));
+        }
         Ok(Response::new(wire::ListResponse { sessions, sequence }))
     }
 

@@ -108,7 +108,7 @@ pub async fn every_call(
         wire::UpdateTargets { uid: uid(), remote_listeners: endpoints(), role: "PROD".into() }
     );
     call!("release", control.release, wire::Release { uid: uid() });
-    call!("list", service.list, gateway::ListRequest {});
+    call!("list", service.list, gateway::ListRequest::default());
     call!("get", service.get, gateway::GetRequest { id: id.clone() });
     call!("flows", service.flows, gateway::FlowsRequest { id: id.clone() });
     call!("watch", service.watch, gateway::WatchRequest { after: 0, id });
@@ -144,7 +144,7 @@ pub async fn raw_hello(gateway: &TestGateway, token: &str, endpoint: &str) -> St
 
 /// A look at the sessions with this `authorization`, as it is.
 pub async fn raw_list(gateway: &TestGateway, authorization: &str) -> Result<gateway::ListResponse, Status> {
-    let mut request = Request::new(gateway::ListRequest {});
+    let mut request = Request::new(gateway::ListRequest::default());
     request.metadata_mut().insert("authorization", authorization.parse().expect("ASCII"));
     Ok(GatewayClient::new(channel(gateway).await).list(request).await?.into_inner())
 }

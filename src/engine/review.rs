@@ -1,0 +1,75 @@
+//! Whether the sessions of an earlier run may go on by the policy in force.
+//!
+//! An operator who takes a rule away and starts the controller again expects that what
+//! the rule had let in ends. So each session is judged as a REQ for one like it would
+//! be: its role, listeners, protection, sources, key and backend, and the targets that
+//! it leads to, in the name of its owner as the journal has them. Nobody is asked for
+//! that, so a provider that is out of reach ends nothing. How many sessions one may
+//! have is looked at when one is asked for, and then only.
+
+use std::time::Duration;
+
+use super::adoption::Adoption;
+use super::settings::shorter;
+use super::{Shared, WeakKeys, minutes};
+use crate::policy::{Ask, Grant, Lapse};
+use crate::session::{ReleaseReason, TargetAddr};
+
+/// What becomes of a session of an earlier run.
+pub(super) enum Fate {
+    /// It goes on, for so long from now on at most.
+    GoesOn {
+        /// `None`: as long as it was to last.
+        most: Option<Duration>,
+    },
+    /// It ends.
+    Ends(ReleaseReason),
+}
+
+/// Judges a session, and writes down how. Where there are rules, what they say today
+/// takes the place of what was granted.
+pub(super) fn review(found: &mut Adoption, shared: &Shared) -> Fate {
+    let policy = &shared.settings.policy;
+    if policy.is_open() {
+        return Fate::GoesOn { most: None };
+    }
+    let outcome = judge(found, shared);
+    let (session, owner) = (found.session, &found.standing.owner);
+    minutes::note_review(&shared.audit, session, owner, &outcome);
+    match outcome {
+        Ok(grant) => {
+            // An UPDATE without targets would lead there.
+            found.announced_targets.retain(|target| policy.target(owner, session.role, target.0).is_ok());
+            found.standing.max_lifetime = grant.max_lifetime;
+            Fate::GoesOn { most: shorter(shared.settings.max_lifetime, grant.max_lifetime) }
+        }
+        Err(lapse) => {
+            tracing::warn!(%session, %owner, "it may not go on by the policy in force: {lapse}");
+            Fate::Ends(ReleaseReason::Lapsed { why: lapse.to_string() })
+        }
+    }
+}
+
+fn judge(found: &Adoption, shared: &Shared) -> Result<Grant, Lapse> {
+    let (settings, standing, live) = (&shared.settings, &found.standing, found.machine.live.as_ref());
+    let role = found.session.role;
+    let backend = Some(&standing.backend.name).filter(|_| standing.backend_is_asked_for);
+    let ask = Ask {
+        role,
+        connections: u16::try_from(found.leases.len()).unwrap_or(u16::MAX),
+        // The weaker one, should they differ.
+        protection: live.map(|plan| plan.protection).into_iter().chain([standing.protection]).min(),
+        floor: settings.protection,
+        backend: backend.filter(|name| **name != shared.site.backend.name).cloned(),
+        sources: standing.sources.clone(),
+    };
+    let live: Option<Vec<TargetAddr>> = live.map(|plan| plan.routes.iter().map(|route| route.target).collect());
+    // Where nothing is served yet, what was announced will be.
+    let targets = live.as_ref().unwrap_or(&found.announced_targets);
+    let grant = settings.policy.review(&standing.owner, &ask, targets)?;
+    standing.sources.within(settings.sources.bound(role)).map_err(|outside| settings.sources.error(role, outside))?;
+    match (standing.weakness, settings.weak_keys) {
+        (Some(weakness), WeakKeys::Refuse) => Err(Lapse::Weak(weakness)),
+        _ => Ok(grant),
+    }
+}
