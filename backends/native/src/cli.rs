@@ -21,6 +21,16 @@ const HELP: &str = r#"CONFIGURATION (an example):
   handshake_timeout_ms = 10000
   drain_seconds = 10              # open connections get this long after SIGTERM
   max_connections = 4096          # above it new ones wait in the backlog
+  bandwidth = 12500000            # bytes a second, of all connections and both ways
+                                  #   together; default: no limit
+  memory_mib = 256                # what the buffers of all connections may take together
+
+  [tcp]                           # for every TCP socket; the defaults, but for the last three
+  nodelay = true                  # small messages leave at once
+  keepalive_seconds = 60          # silent peers are asked after so long; 0: never
+  send_buffer = 4194304           # bytes; default: the kernel grows it with the path
+  receive_buffer = 4194304
+  congestion = "bbr"              # default: the system's
 
   [psk]                           # needed when any side is "psk"
   identity = "client1"            # the identity that we name as a client
@@ -87,10 +97,6 @@ fn check(config: &Path) -> Result<(), Error> {
 
 fn serve(config: &Path, inherited: Inherited) -> Result<(), Error> {
     let service = Service::load(config)?;
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(service.threads)
-        .enable_all()
-        .build()
-        .map_err(Error::StartRuntime)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Error::StartRuntime)?;
     runtime.block_on(server::run(config, service, inherited))
 }

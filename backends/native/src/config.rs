@@ -6,8 +6,9 @@
 use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -17,6 +18,7 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::key::{self, Keys};
 use crate::protection::Protection;
+use crate::tcp::{RawTcp, TcpSettings};
 
 /// A configuration that can be served.
 pub struct Config {
@@ -34,6 +36,13 @@ pub struct Config {
     pub drain: Duration,
     /// How many connections are served at once.
     pub max_connections: usize,
+    /// What all connections may carry together, both ways, in bytes of the
+    /// applications a second; `None` is no limit.
+    pub bandwidth: Option<NonZeroU64>,
+    /// What the buffers of all connections may take together, in bytes.
+    pub memory: usize,
+    /// How TCP sockets are set up.
+    pub tcp: Arc<TcpSettings>,
     /// What to serve; no two accept on the same address.
     pub listeners: Vec<Listener>,
 }
@@ -107,6 +116,11 @@ struct RawConfig {
     drain_seconds: u64,
     #[serde(default = "default_connections")]
     max_connections: usize,
+    bandwidth: Option<u64>,
+    #[serde(default = "default_memory")]
+    memory_mib: usize,
+    #[serde(default)]
+    tcp: RawTcp,
     psk: Option<RawPsk>,
     #[serde(default)]
     listener: Vec<RawListener>,
@@ -148,6 +162,10 @@ fn default_connections() -> usize {
     4096
 }
 
+fn default_memory() -> usize {
+    256
+}
+
 impl Config {
     /// Reads and checks the file and the key file that it names.
     ///
@@ -172,6 +190,11 @@ impl Config {
         if let Some(threads) = raw.threads {
             within("threads", threads as u64, 1, 1024, &mut faults);
         }
+        if let Some(bandwidth) = raw.bandwidth {
+            within("bandwidth", bandwidth, 1000, 1 << 40, &mut faults);
+        }
+        within("memory_mib", raw.memory_mib as u64, 1, 1 << 20, &mut faults);
+        raw.tcp.check(&mut faults);
         let keys = check_psk(raw.psk.as_ref(), &raw.listener, keys, &mut faults);
         let listeners = check_listeners(&raw.listener, &mut faults);
         if !faults.is_empty() {
@@ -185,6 +208,9 @@ impl Config {
             handshake_timeout,
             drain: Duration::from_secs(raw.drain_seconds),
             max_connections: raw.max_connections,
+            bandwidth: raw.bandwidth.and_then(NonZeroU64::new),
+            memory: raw.memory_mib << 20,
+            tcp: Arc::new(raw.tcp.into()),
             listeners,
         })
     }
@@ -200,7 +226,7 @@ fn in_one_line(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-fn within(what: &str, value: u64, least: u64, most: u64, faults: &mut Vec<String>) {
+pub(crate) fn within(what: &str, value: u64, least: u64, most: u64, faults: &mut Vec<String>) {
     if !(least..=most).contains(&value) {
         faults.push(format!("{what}: is {value}, has to be {least} to {most}"));
     }
@@ -325,6 +351,7 @@ mod tests {
         assert_eq!(config.handshake_timeout, Duration::from_secs(10));
         assert_eq!(config.drain, Duration::from_secs(10));
         assert_eq!(config.max_connections, 4096);
+        assert_eq!((config.bandwidth, config.memory, &*config.tcp), (None, 256 << 20, &TcpSettings::default()));
         let listener = &config.listeners[0];
         assert_eq!(listener.name, "0");
         assert_eq!((listener.accept_wire, listener.target_wire), (WireKind::Plain, WireKind::Plain));
@@ -335,13 +362,23 @@ mod tests {
     #[test]
     fn everything_that_can_be_set_is_read() {
         let text = "threads = 2\nconnect_timeout_ms = 1\nhandshake_timeout_ms = 2\ndrain_seconds = 0\n\
-            max_connections = 3\nprotection = \"none\"\n[[listener]]\nname = \"a-1\"\naccept = \"/run/a\"\n\
+            max_connections = 3\nbandwidth = 125000\nmemory_mib = 7\nprotection = \"none\"\n[[listener]]\nname = \"a-1\"\naccept = \"/run/a\"\n\
             accept_proxy_protocol = true\ntarget = \"[::1]:5\"\ntarget_proxy_protocol = \"v2\"\n\
-            sources = [\"198.51.100.0/24\", \"2001:db8::/32\", \"192.0.2.7\"]\n";
+            sources = [\"198.51.100.0/24\", \"2001:db8::/32\", \"192.0.2.7\"]\n[tcp]\nnodelay = false\n\
+            keepalive_seconds = 0\nsend_buffer = 65536\nreceive_buffer = 131072\ncongestion = \"reno\"\n";
         let config = Config::parse(text, Keys::load).unwrap_or_else(|faults| panic!("{faults:?}"));
         assert_eq!(config.threads.map(NonZeroUsize::get), Some(2));
         assert_eq!(config.drain, Duration::ZERO);
         assert_eq!(config.protection, Protection::None);
+        assert_eq!((config.bandwidth.map(NonZeroU64::get), config.memory), (Some(125_000), 7 << 20));
+        let tcp = TcpSettings {
+            nodelay: false,
+            keepalive: None,
+            send_buffer: Some(65_536),
+            receive_buffer: Some(131_072),
+            congestion: Some("reno".to_owned()),
+        };
+        assert_eq!(*config.tcp, tcp);
         let listener = &config.listeners[0];
         assert_eq!(listener.accept, Address::Unix("/run/a".into()));
         assert_eq!(listener.target_proxy_protocol, ProxyVersion::V2);
@@ -389,6 +426,12 @@ mod tests {
             (&format!("{LEAST}target_proxy_protocol = \"v3\"\n"), "unknown variant `v3`"),
             (&psk_side, "psk: this table is needed"),
             (&format!("threads = -1\n{LEAST}"), "line 1"),
+            (&format!("bandwidth = 0\n{LEAST}"), "bandwidth: is 0"),
+            (&format!("memory_mib = 0\n{LEAST}"), "memory_mib: is 0"),
+            (&format!("{LEAST}[tcp]\nkeepalive_seconds = 40000\n"), "tcp.keepalive_seconds: is 40000"),
+            (&format!("{LEAST}[tcp]\nsend_buffer = 1\n"), "tcp.send_buffer: is 1"),
+            (&format!("{LEAST}[tcp]\ncongestion = \"slowest\"\n"), "tcp.congestion: the kernel refused \"slowest\""),
+            (&format!("{LEAST}[tcp]\ncongestion = \"a b\"\n"), "tcp.congestion: expected a name"),
             (&format!("{LEAST}{LEAST}"), "another listener has 127.0.0.1:5100"),
             (&LEAST.replace("127.0.0.1:5100", "/run/a\"\nsources = [\"::/0\"]#"), "a unix socket knows no source"),
             (

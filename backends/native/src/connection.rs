@@ -16,13 +16,13 @@ use tracing::{info, warn};
 use crate::error::Error;
 use crate::negotiate;
 use crate::proxy_protocol::{self, Ends};
-use crate::pump::Pump;
+use crate::pump::{Common, Pump};
 use crate::service::Route;
 use crate::socket::Socket;
 use crate::wire::Wire;
 
 /// Serves one accepted connection until it ends, or until `cut`.
-pub async fn serve(route: &Route, socket: Socket, cut: CancellationToken) {
+pub async fn serve(route: &Route, socket: Socket, common: &Common, cut: CancellationToken) {
     let began = Instant::now();
     let name = route.listener.name.as_str();
     let target = &route.listener.target;
@@ -56,9 +56,9 @@ pub async fn serve(route: &Route, socket: Socket, cut: CancellationToken) {
     };
     let (source_wire, target_wire) = (source.describe(), wire.describe());
     info!(listener = name, source = %who, %target, source_wire, target_wire, "connection open");
-    let mut pump = Pump::new(source, wire);
+    let mut pump = Pump::new(source, wire, common);
     let reason = tokio::select! {
-        ended = pump.run() => match ended {
+        ended = pump.run(common) => match ended {
             Ok(()) => "both sides finished".to_owned(),
             Err(broken) => format!("{} broke: {}", broken.side, broken.error),
         },

@@ -10,23 +10,33 @@
 //!            │
 //!         listener ── limit             who comes in
 //!            │
+//!          worker                       the threads; a connection stays on one
+//!            │
 //!        connection                     one connection's life:
 //!            ├── proxy_protocol         who is really there
 //!            ├── negotiate ── tls       agree on the wire with each side
-//!            └── pump ── wire ── socket carry the bytes
+//!            └── pump ── flow           carry the bytes, each way:
+//!                         ├── bandwidth    how fast
+//!                         ├── memory       how much of it at once
+//!                         ├── pipe         without copying, where the kernel can
+//!                         └── wire ── socket
 //! ```
 //! Knowledge goes downwards only.
 
 pub mod address;
+mod bandwidth;
 pub mod cli;
 pub mod config;
 mod connection;
 mod error;
+mod flow;
 pub mod key;
 mod limit;
 mod listener;
 mod log;
+mod memory;
 mod negotiate;
+mod pipe;
 pub mod protection;
 pub mod proxy_protocol;
 mod pump;
@@ -34,5 +44,7 @@ mod server;
 mod service;
 mod socket;
 mod strangers;
+pub mod tcp;
 mod tls;
 mod wire;
+mod worker;

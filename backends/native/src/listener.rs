@@ -1,6 +1,7 @@
 //! Listening sockets: inherited or bound, and the loop that accepts on one.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -12,19 +13,21 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, listen, setsockopt, socket, sockopt,
 };
-use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::address::Address;
 use crate::connection;
 use crate::error::Error;
 use crate::limit::Limit;
+use crate::pump::Common;
 use crate::service::Route;
 use crate::socket::Socket;
 use crate::strangers::Strangers;
+use crate::tcp::TcpSettings;
+use crate::worker::Workers;
 
 /// The kernel cuts this down to `net.core.somaxconn`.
 const BACKLOG: u16 = 4096;
@@ -116,15 +119,47 @@ impl Listening {
         bound.map_err(|source| Error::Listen { address: address.clone(), source })
     }
 
-    async fn accept(&self) -> io::Result<Socket> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => Socket::tcp(listener.accept().await?.0),
-            Self::Unix { listener, .. } => Ok(Socket::unix(listener.accept().await?.0)),
+            Self::Tcp(listener) => {
+                let (stream, source) = listener.accept().await?;
+                Ok(Accepted::Tcp(stream.into_std()?, source))
+            }
+            Self::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
         }
     }
 }
 
-fn bind_tcp(address: std::net::SocketAddr) -> io::Result<Listening> {
+/// A connection that no thread serves yet.
+enum Accepted {
+    Tcp(std::net::TcpStream, SocketAddr),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Accepted {
+    fn source(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(_, source) => Some(*source),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Makes it the calling thread's.
+    fn into_socket(self, settings: &TcpSettings) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(stream, _) => Socket::tcp(TcpStream::from_std(stream)?, settings),
+            Self::Unix(stream) => Ok(Socket::unix(UnixStream::from_std(stream)?)),
+        }
+    }
+
+    /// Ends it without a word, and without a TIME_WAIT of ours.
+    fn reset(self, settings: &TcpSettings) {
+        // Dropping it would close it as if all were well. It may have gone by itself.
+        drop(self.into_socket(settings));
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Listening> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A port whose last connections are still in TIME_WAIT is free.
     socket.set_reuseaddr(true)?;
@@ -163,8 +198,10 @@ fn connect_at_once(path: &Path) -> Result<(), Errno> {
 pub struct Shared {
     /// How many connections are served at once.
     pub limit: Limit,
-    /// The open connections.
-    pub connections: TaskTracker,
+    /// The threads that carry connections.
+    pub workers: Workers,
+    /// What connections share among themselves.
+    pub common: Common,
     /// Ends the open connections.
     pub cut: CancellationToken,
 }
@@ -183,8 +220,8 @@ pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, sha
                     continue;
                 }
             };
-            let socket = match accepted {
-                Ok(socket) => socket,
+            let accepted = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) if is_about_one_connection(&error) => continue,
                 Err(error) => {
                     // The connection stays in the backlog: without a pause this
@@ -199,13 +236,18 @@ pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, sha
             };
             let place = shared.limit.take().await;
             let route = route.borrow().clone();
-            if is_stranger(&route, &socket) {
-                strangers.refused(&route.listener.name, socket.ends().map(|(source, _)| source));
+            if is_stranger(&route, &accepted) {
+                strangers.refused(&route.listener.name, accepted.source());
+                accepted.reset(&route.tcp);
                 continue;
             }
-            let cut = shared.cut.clone();
-            shared.connections.spawn(async move {
-                connection::serve(&route, socket, cut).await;
+            let (common, cut) = (shared.common.clone(), shared.cut.clone());
+            shared.workers.spawn(async move {
+                match accepted.into_socket(&route.tcp) {
+                    Ok(socket) => connection::serve(&route, socket, &common, cut).await,
+                    Err(error) if is_about_one_connection(&error) => {}
+                    Err(error) => warn!(listener = route.listener.name, %error, "connection not served"),
+                }
                 drop(place);
             });
         }
@@ -218,13 +260,13 @@ pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, sha
 }
 
 /// Where a header comes first, only that can tell.
-fn is_stranger(route: &Route, socket: &Socket) -> bool {
+fn is_stranger(route: &Route, accepted: &Accepted) -> bool {
     let listener = &route.listener;
-    !listener.accept_proxy_protocol && !listener.takes(socket.ends().map(|(source, _)| source.ip()))
+    !listener.accept_proxy_protocol && !listener.takes(accepted.source().map(|source| source.ip()))
 }
 
 /// Leaves connections in the backlog while there is no room for them.
-async fn next(listening: &Listening, limit: &Limit) -> io::Result<Socket> {
+async fn next(listening: &Listening, limit: &Limit) -> io::Result<Accepted> {
     loop {
         limit.room().await;
         tokio::select! {

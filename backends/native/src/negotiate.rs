@@ -105,7 +105,7 @@ async fn deadline<T>(route: &Route, handshake: impl Future<Output = io::Result<T
 async fn reach(route: &Route, ends: Ends) -> Result<Arc<Socket>, Error> {
     let listener = &route.listener;
     let connect = async {
-        let socket = Socket::connect(&listener.target).await?;
+        let socket = Socket::connect(&listener.target, &route.tcp).await?;
         if listener.target_proxy_protocol != ProxyVersion::None {
             socket.write_all(&proxy_protocol::header(listener.target_proxy_protocol, ends)?).await?;
         }

@@ -16,15 +16,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::address::Address;
+use crate::bandwidth::Bandwidth;
 use crate::error::Error;
 use crate::limit::Limit;
 use crate::listener::{self, Inherited, Listening, Shared};
 use crate::log;
+use crate::memory::Memory;
+use crate::pump::Common;
 use crate::service::{Route, Service};
+use crate::worker::Workers;
 
 /// How long connections that were ended may take to reset their sockets.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,7 +74,7 @@ pub async fn run(path: &Path, service: Service, inherited: Inherited) -> Result<
         }
     }
     server.close().await;
-    let connections = server.shared.connections.clone();
+    let connections = server.shared.workers.tracker().clone();
     info!(connections = server.shared.limit.open(), seconds = server.drain.as_secs(), "draining");
     tokio::select! {
         () = connections.wait() => return Ok(()),
@@ -87,7 +90,8 @@ impl Server {
     fn start(service: Service, inherited: Inherited) -> Result<Self, Error> {
         let shared = Shared {
             limit: Limit::new(service.max_connections),
-            connections: TaskTracker::new(),
+            workers: Workers::start(service.threads).map_err(Error::StartRuntime)?,
+            common: Common { bandwidth: Bandwidth::new(service.bandwidth), memory: Memory::new(service.memory) },
             cut: CancellationToken::new(),
         };
         let mut server = Self { listeners: HashMap::new(), shared, drain: service.drain };
@@ -141,6 +145,8 @@ impl Server {
 
     async fn swap(&mut self, service: Service, added: Added) {
         self.shared.limit.set(service.max_connections);
+        self.shared.common.bandwidth.set(service.bandwidth);
+        self.shared.common.memory.set(service.memory);
         self.drain = service.drain;
         let mut dropped = std::mem::take(&mut self.listeners);
         for route in service.routes {
@@ -157,13 +163,13 @@ impl Server {
 
     async fn close(&mut self) {
         close(std::mem::take(&mut self.listeners)).await;
-        self.shared.connections.close();
+        self.shared.workers.tracker().close();
     }
 
     async fn cut(&self) {
         info!(connections = self.shared.limit.open(), "ending open connections");
         self.shared.cut.cancel();
-        if tokio::time::timeout(CUT_TIMEOUT, self.shared.connections.wait()).await.is_err() {
+        if tokio::time::timeout(CUT_TIMEOUT, self.shared.workers.tracker().wait()).await.is_err() {
             warn!(connections = self.shared.limit.open(), "connections left behind");
         }
     }

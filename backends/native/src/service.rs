@@ -1,5 +1,6 @@
 //! A configuration made ready to serve: one route for each listener.
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Listener};
 use crate::error::Error;
+use crate::tcp::TcpSettings;
 use crate::tls::Contexts;
 
 /// Everything that one reading of the configuration gave.
@@ -17,6 +19,10 @@ pub struct Service {
     pub max_connections: usize,
     /// How long open connections may go on after SIGTERM.
     pub drain: Duration,
+    /// What all connections may carry together, in bytes a second.
+    pub bandwidth: Option<NonZeroU64>,
+    /// What the buffers of all connections may take together, in bytes.
+    pub memory: usize,
     /// One for each listener.
     pub routes: Vec<Arc<Route>>,
 }
@@ -32,6 +38,8 @@ pub struct Route {
     pub connect_timeout: Duration,
     /// How long a peer may take to prove itself.
     pub handshake_timeout: Duration,
+    /// How TCP sockets are set up.
+    pub tcp: Arc<TcpSettings>,
     target_is_plain: AtomicBool,
 }
 
@@ -49,6 +57,7 @@ impl Service {
                 contexts: contexts.clone(),
                 connect_timeout: config.connect_timeout,
                 handshake_timeout: config.handshake_timeout,
+                tcp: config.tcp.clone(),
                 target_is_plain: AtomicBool::new(false),
             })
         };
@@ -57,6 +66,8 @@ impl Service {
             threads: config.threads.map_or_else(processors, usize::from),
             max_connections: config.max_connections,
             drain: config.drain,
+            bandwidth: config.bandwidth,
+            memory: config.memory,
             routes: config.listeners.into_iter().map(route).collect(),
         })
     }

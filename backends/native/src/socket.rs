@@ -5,22 +5,20 @@
 //! one. (A unix socket has no reset; its peer sees an end of file, and an error
 //! on its next write.)
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use nix::sys::socket::{self, MsgFlags, setsockopt, sockopt};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::address::Address;
-
-const KEEPALIVE_IDLE: u32 = 60;
-const KEEPALIVE_INTERVAL: u32 = 15;
-const KEEPALIVE_PROBES: u32 = 4;
+use crate::tcp::TcpSettings;
 
 /// A unix socket refuses at once when its backlog is full, where TCP waits.
 const BACKLOG_FULL_PAUSE: Duration = Duration::from_millis(5);
@@ -47,17 +45,12 @@ macro_rules! on_stream {
 }
 
 impl Socket {
-    /// Takes a TCP connection, and sets it up for streams that may be small,
-    /// and may be silent for days.
+    /// Takes a TCP connection, and sets it up.
     ///
     /// # Errors
     /// When the peer has already gone.
-    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        setsockopt(&stream, sockopt::KeepAlive, &true)?;
-        setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE)?;
-        setsockopt(&stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL)?;
-        setsockopt(&stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+    pub fn tcp(stream: TcpStream, settings: &TcpSettings) -> io::Result<Self> {
+        settings.apply(&stream)?;
         Ok(Self { stream: Stream::Tcp(stream), ended_well: AtomicBool::new(false) })
     }
 
@@ -71,9 +64,15 @@ impl Socket {
     ///
     /// # Errors
     /// When nobody accepts there.
-    pub async fn connect(address: &Address) -> io::Result<Self> {
+    pub async fn connect(address: &Address, settings: &TcpSettings) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => Self::tcp(TcpStream::connect(address).await?),
+            Address::Tcp(address) => {
+                let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                // Before the handshake, which settles how far the window may grow.
+                settings.apply(&socket)?;
+                let stream = Stream::Tcp(socket.connect(*address).await?);
+                Ok(Self { stream, ended_well: AtomicBool::new(false) })
+            }
             Address::Unix(path) => loop {
                 match UnixStream::connect(path).await {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -99,7 +98,17 @@ impl Socket {
     /// # Errors
     /// `WouldBlock`, or the connection broke.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        on_stream!(self, stream => stream.try_read(buffer))
+        let room = buffer.len();
+        self.transfer(Interest::READABLE, room, || Ok(rustix::io::read(self, &mut *buffer)?))
+    }
+
+    /// Reads what is there into one buffer after the other.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or the connection broke.
+    pub fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let room = buffers.iter().map(|buffer| buffer.len()).sum();
+        self.transfer(Interest::READABLE, room, || Ok(rustix::io::readv(self, buffers)?))
     }
 
     /// Writes what there is room for.
@@ -107,7 +116,44 @@ impl Socket {
     /// # Errors
     /// `WouldBlock`, or the connection broke.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        on_stream!(self, stream => stream.try_write(bytes))
+        self.transfer(Interest::WRITABLE, bytes.len(), || Ok(rustix::net::send(self, bytes, SendFlags::NOSIGNAL)?))
+    }
+
+    /// Moves what is there, `most` bytes at most, into a pipe that is empty.
+    ///
+    /// # Errors
+    /// `WouldBlock`, the connection broke, or `InvalidInput` where the kernel cannot.
+    pub fn splice_into(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        self.transfer(Interest::READABLE, 0, || Ok(splice(self, None, pipe, None, most, splice_flags())?))
+    }
+
+    /// Moves bytes out of a pipe that has so many.
+    ///
+    /// # Errors
+    /// `WouldBlock`, the connection broke, or `InvalidInput` where the kernel cannot.
+    pub fn splice_from(&self, pipe: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
+        self.transfer(Interest::WRITABLE, 0, || Ok(splice(pipe, None, self, None, count, splice_flags())?))
+    }
+
+    /// One call of the kernel. Fewer bytes than `whole` say that there are no more
+    /// (no room for more), so the next call need not be made to learn that:
+    /// epoll(7), question 9.
+    fn transfer(
+        &self,
+        interest: Interest,
+        whole: usize,
+        mut call: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut partial = None;
+        let outcome = on_stream!(self, stream => stream.try_io(interest, || {
+            let count = call()?;
+            if 0 < count && count < whole {
+                partial = Some(count);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(count)
+        }));
+        partial.map_or(outcome, Ok)
     }
 
     /// Ready when a read may give something.
@@ -144,7 +190,7 @@ impl Socket {
             let ready = on_stream!(self, stream => stream.ready(Interest::READABLE).await)?;
             let last = ready.is_read_closed();
             let mut look = || {
-                let seen = socket::recv(self.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?;
+                let (seen, _) = rustix::net::recv(self, &mut *buffer, RecvFlags::PEEK)?;
                 // Too little: as good as nothing, so that the runtime waits for more.
                 let done = last || seen == 0 || seen == buffer.len() || enough(&buffer[..seen]);
                 if done { Ok(seen) } else { Err(io::ErrorKind::WouldBlock.into()) }
@@ -196,7 +242,7 @@ impl Socket {
     /// # Errors
     /// When the connection broke.
     pub fn finish(&self) -> io::Result<()> {
-        Ok(socket::shutdown(self.as_fd().as_raw_fd(), socket::Shutdown::Write)?)
+        Ok(rustix::net::shutdown(self, Shutdown::Write)?)
     }
 
     /// Waits until the connection breaks. Reading would tell as well, but not
@@ -218,6 +264,10 @@ impl Socket {
     }
 }
 
+fn splice_flags() -> SpliceFlags {
+    SpliceFlags::MOVE | SpliceFlags::NONBLOCK
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         on_stream!(self, stream => stream.as_fd())
@@ -237,7 +287,7 @@ impl Drop for Socket {
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::socket::getsockopt;
+    use nix::sys::socket::{getsockopt, sockopt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -245,8 +295,9 @@ mod tests {
     async fn pair() -> (Socket, Socket) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = Address::Tcp(listener.local_addr().expect("its address"));
-        let connected = Socket::connect(&address).await.expect("connect");
-        (connected, Socket::tcp(listener.accept().await.expect("accept").0).expect("set up"))
+        let settings = TcpSettings::default();
+        let connected = Socket::connect(&address, &settings).await.expect("connect");
+        (connected, Socket::tcp(listener.accept().await.expect("accept").0, &settings).expect("set up"))
     }
 
     #[tokio::test]

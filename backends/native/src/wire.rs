@@ -25,6 +25,12 @@ impl Wire {
         }
     }
 
+    /// Whether the bytes go as they are.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     /// What is spoken, for log lines.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -63,7 +69,7 @@ impl Wire {
         }
     }
 
-    /// Writes some bytes.
+    /// Writes some bytes. TLS may hold them back until it is pushed.
     ///
     /// # Errors
     /// When the side broke.
@@ -78,6 +84,26 @@ impl Wire {
                 }
             },
             Self::Tls(stream) => stream.poll_write(context, bytes),
+        }
+    }
+
+    /// Sends what is held back.
+    ///
+    /// # Errors
+    /// When the side broke.
+    pub fn poll_push(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => stream.poll_push(context),
+        }
+    }
+
+    /// How many bytes are held back.
+    #[must_use]
+    pub fn unpushed(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(stream) => stream.unpushed(),
         }
     }
 

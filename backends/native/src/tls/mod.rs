@@ -2,6 +2,8 @@
 
 mod context;
 mod stream;
+mod transport;
 
 pub use context::{Contexts, Side};
 pub use stream::TlsStream;
+pub use transport::release;

@@ -1,9 +1,6 @@
 //! One TLS connection over a non-blocking socket.
-//!
-//! OpenSSL reads and writes through [`Transport`], which is where receiving
-//! and sending in larger batches would go.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -11,6 +8,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{self, ErrorCode, SslStream};
 use tokio::io::Interest;
 
+use super::transport::Transport;
 use super::{Contexts, Side};
 use crate::socket::Socket;
 
@@ -21,28 +19,6 @@ pub struct TlsStream {
     close_notify_sent: bool,
 }
 
-struct Transport {
-    socket: Arc<Socket>,
-    /// Reading waits, so that what a peer answers can be looked at first.
-    held: bool,
-}
-
-impl Read for Transport {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.held { Err(io::ErrorKind::WouldBlock.into()) } else { self.socket.try_read(buffer) }
-    }
-}
-
-impl Write for Transport {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.try_write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl TlsStream {
     /// Wraps a connected socket; nothing is sent yet.
     ///
@@ -50,7 +26,7 @@ impl TlsStream {
     /// When OpenSSL has no memory.
     pub fn new(contexts: &Contexts, side: Side, socket: Arc<Socket>) -> io::Result<Self> {
         let ssl = contexts.start(side).map_err(io::Error::other)?;
-        let ssl = SslStream::new(ssl, Transport { socket, held: false }).map_err(io::Error::other)?;
+        let ssl = SslStream::new(ssl, Transport::new(socket)).map_err(io::Error::other)?;
         Ok(Self { ssl, side, close_notify_sent: false })
     }
 
@@ -59,9 +35,9 @@ impl TlsStream {
     /// # Errors
     /// When the connection broke.
     pub async fn say_hello(&mut self) -> io::Result<()> {
-        self.ssl.get_mut().held = true;
+        self.ssl.get_mut().hold(true);
         let said = self.step().await;
-        self.ssl.get_mut().held = false;
+        self.ssl.get_mut().hold(false);
         said.map(drop)
     }
 
@@ -109,7 +85,7 @@ impl TlsStream {
     /// The socket below.
     #[must_use]
     pub fn socket(&self) -> &Arc<Socket> {
-        &self.ssl.get_ref().socket
+        self.ssl.get_ref().socket()
     }
 
     /// Ready when there may be something to read.
@@ -118,7 +94,11 @@ impl TlsStream {
     /// When the runtime is shutting down.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A record that OpenSSL has already taken in does not wake the socket.
-        if self.ssl.ssl().pending() > 0 { Poll::Ready(Ok(())) } else { self.socket().poll_read_ready(context) }
+        if self.ssl.ssl().pending() > 0 || self.ssl.get_ref().is_ahead() {
+            Poll::Ready(Ok(()))
+        } else {
+            self.socket().poll_read_ready(context)
+        }
     }
 
     /// Reads some bytes; 0 is the peer's `close_notify`, and nothing else is.
@@ -135,7 +115,7 @@ impl TlsStream {
         }
     }
 
-    /// Writes some bytes.
+    /// Writes some bytes. They are held back until they are pushed.
     ///
     /// # Errors
     /// When the connection broke.
@@ -146,6 +126,27 @@ impl TlsStream {
                 Err(error) => ready!(self.poll_wanted(context, error))?,
             }
         }
+    }
+
+    /// Sends what is held back.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub fn poll_push(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match self.ssl.get_mut().push() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket().poll_write_ready(context))?;
+                }
+                pushed => return Poll::Ready(pushed),
+            }
+        }
+    }
+
+    /// How many bytes are held back.
+    #[must_use]
+    pub fn unpushed(&self) -> usize {
+        self.ssl.get_ref().unpushed()
     }
 
     /// Says that we send no more; reading goes on.
@@ -160,6 +161,7 @@ impl TlsStream {
                 Err(error) => ready!(self.poll_wanted(context, error))?,
             }
         }
+        ready!(self.poll_push(context))?;
         Poll::Ready(self.socket().finish())
     }
 

@@ -1,0 +1,334 @@
+//! One direction of a connection.
+//!
+//! Bytes are read into a buffer that all connections of a thread share, and written
+//! at once. Only what the receiver does not take is kept, so a direction has no
+//! memory of its own but while its receiver is slower than its sender, which then
+//! is not read from. Between two plain sockets that move much, a pipe stands in the
+//! buffer's place, and the bytes stay in the kernel.
+
+use std::cell::RefCell;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::bandwidth::{Bandwidth, Turn};
+use crate::memory::{Held, MOST, Sharer};
+use crate::pipe::Pipe;
+use crate::pump::{Broken, Common};
+use crate::socket::Socket;
+use crate::wire::Wire;
+
+/// A fast stream gives way to the others of its thread after so many bytes.
+const QUANTUM: usize = 1 << 20;
+/// A read of so much between plain sockets says that a pipe is worth its calls,
+const PIPE_FROM: usize = 64 << 10;
+/// and one of less than this that it is not.
+const PIPE_DOWN_TO: usize = 8 << 10;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Frees the thread's buffer.
+pub fn release() {
+    BUFFER.take();
+}
+
+/// One direction of a connection.
+pub struct Flow {
+    bandwidth: Bandwidth,
+    turn: Turn,
+    kept: Kept,
+    delivered: u64,
+    piping: Piping,
+    end: Option<End>,
+}
+
+/// What was read and not yet taken.
+enum Kept {
+    Nothing,
+    Bytes {
+        bytes: Vec<u8>,
+        written: usize,
+        _held: Held,
+    },
+    Piped {
+        pipe: Pipe,
+        count: usize,
+        _held: Held,
+    },
+    /// By the receiver's side, which holds it back.
+    Unpushed {
+        _held: Held,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piping {
+    /// Not until more is moved.
+    NotYet,
+    Yes,
+    /// The kernel cannot.
+    Never,
+}
+
+/// How a sender ended.
+enum End {
+    Finished,
+    Broke(io::Error),
+    /// It has finished, and the receiver knows.
+    Passed,
+}
+
+/// What became of a turn.
+enum Turned {
+    /// Bytes were read, or the end was found.
+    Read(usize),
+    /// There is nothing now; the task is woken when there is.
+    Dry,
+}
+
+impl Flow {
+    /// Nothing is on its way.
+    #[must_use]
+    pub fn new(common: &Common) -> Self {
+        Self {
+            bandwidth: common.bandwidth.clone(),
+            turn: Turn::default(),
+            kept: Kept::Nothing,
+            delivered: 0,
+            piping: Piping::NotYet,
+            end: None,
+        }
+    }
+
+    /// Bytes that the receiver was given.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Carries what can be carried; ready when the direction has ended.
+    ///
+    /// # Errors
+    /// When a side broke.
+    pub fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        sharer: &Sharer,
+        (from, from_side): (&mut Wire, &'static str),
+        (to, to_side): (&mut Wire, &'static str),
+    ) -> Poll<Result<(), Broken>> {
+        let to_broken = |error| Broken { side: to_side, error };
+        let mut quantum = QUANTUM;
+        loop {
+            let delivered = self.poll_deliver(context, to).map_err(to_broken)?;
+            match &mut self.end {
+                Some(End::Broke(error)) => {
+                    let error = std::mem::replace(error, io::ErrorKind::NotConnected.into());
+                    return Poll::Ready(Err(Broken { side: from_side, error }));
+                }
+                Some(End::Passed) => return Poll::Ready(Ok(())),
+                _ => ready!(delivered),
+            }
+            if let Some(End::Finished) = self.end {
+                ready!(to.poll_finish(context)).map_err(to_broken)?;
+                self.end = Some(End::Passed);
+                continue;
+            }
+            if quantum == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.take_turn(context, sharer, from, to).map_err(to_broken)? {
+                Turned::Read(count) => quantum = quantum.saturating_sub(count),
+                Turned::Dry => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Reads, and writes what the receiver takes. An error is the receiver's; one of
+    /// the sender is its end.
+    fn take_turn(
+        &mut self,
+        context: &mut Context<'_>,
+        sharer: &Sharer,
+        from: &mut Wire,
+        to: &mut Wire,
+    ) -> io::Result<Turned> {
+        match from.poll_readable(context) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Ok(self.broke(error)),
+            Poll::Pending => return Ok(Turned::Dry),
+        }
+        let Poll::Ready(most) = self.turn.poll(context, &self.bandwidth, sharer.share()) else {
+            return Ok(Turned::Dry);
+        };
+        let pipe = if self.piping == Piping::Yes { Pipe::take() } else { None };
+        let turned = match (pipe, &*from, &*to) {
+            (Some(pipe), Wire::Plain(from), Wire::Plain(to)) => {
+                self.carry_piped(context, sharer, (from, to), pipe, most)?
+            }
+            _ => self.carry_copied(context, sharer, (from, to), most)?,
+        };
+        let read = if let Turned::Read(count) = turned { count } else { 0 };
+        self.bandwidth.give_back(most - read);
+        Ok(turned)
+    }
+
+    fn carry_copied(
+        &mut self,
+        context: &mut Context<'_>,
+        sharer: &Sharer,
+        (from, to): (&mut Wire, &mut Wire),
+        most: usize,
+    ) -> io::Result<Turned> {
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(MOST, 0);
+            let room = &mut buffer[..most.min(MOST)];
+            let (mut count, mut dry) = (0, false);
+            while count < room.len() && !dry && self.end.is_none() {
+                match from.poll_read(context, &mut room[count..]) {
+                    Poll::Ready(Ok(0)) => self.end = Some(End::Finished),
+                    Poll::Ready(Ok(read)) => count += read,
+                    Poll::Ready(Err(error)) => self.end = Some(End::Broke(error)),
+                    Poll::Pending => dry = true,
+                }
+            }
+            if count == 0 && dry {
+                return Ok(Turned::Dry);
+            }
+            if self.piping == Piping::NotYet && count >= PIPE_FROM && from.is_plain() && to.is_plain() {
+                self.piping = Piping::Yes;
+            }
+            let bytes = &room[..count];
+            let mut written = 0;
+            while written < count {
+                match to.poll_write(context, &bytes[written..])? {
+                    Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(more) => written += more,
+                    Poll::Pending => {
+                        let bytes = bytes[written..].to_vec();
+                        let held = sharer.hold(bytes.len());
+                        self.kept = Kept::Bytes { bytes, written: 0, _held: held };
+                        break;
+                    }
+                }
+            }
+            if written == count && to.poll_push(context)?.is_pending() {
+                self.kept = Kept::Unpushed { _held: sharer.hold(to.unpushed()) };
+            }
+            self.delivered += written as u64;
+            Ok(Turned::Read(count))
+        })
+    }
+
+    fn carry_piped(
+        &mut self,
+        context: &mut Context<'_>,
+        sharer: &Sharer,
+        (from, to): (&Socket, &Socket),
+        pipe: Pipe,
+        most: usize,
+    ) -> io::Result<Turned> {
+        let count = match from.splice_into(pipe.writer(), most.min(pipe.room())) {
+            Ok(0) => {
+                self.end = Some(End::Finished);
+                0
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                pipe.put_back();
+                return match from.poll_read_ready(context) {
+                    Poll::Ready(Err(error)) => Ok(self.broke(error)),
+                    Poll::Ready(Ok(())) => Ok(Turned::Read(0)),
+                    Poll::Pending => Ok(Turned::Dry),
+                };
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                self.piping = Piping::Never;
+                0
+            }
+            Err(error) => {
+                pipe.put_back();
+                return Ok(self.broke(error));
+            }
+        };
+        if self.piping == Piping::Yes && count < PIPE_DOWN_TO {
+            self.piping = Piping::NotYet;
+        }
+        let left = self.empty(&pipe, to, count)?;
+        if left == 0 {
+            pipe.put_back();
+        } else {
+            self.kept = Kept::Piped { pipe, count: left, _held: sharer.hold(left) };
+        }
+        Ok(Turned::Read(count))
+    }
+
+    /// Moves bytes out of a pipe, until it is empty or the receiver takes no more.
+    /// Gives what is left.
+    fn empty(&mut self, pipe: &Pipe, to: &Socket, mut count: usize) -> io::Result<usize> {
+        while count > 0 {
+            match to.splice_from(pipe.reader(), count) {
+                Ok(moved) => {
+                    count -= moved;
+                    self.delivered += moved as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.piping = Piping::Never;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
+    }
+
+    /// Delivers what was kept.
+    fn poll_deliver(&mut self, context: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<()>> {
+        loop {
+            match std::mem::replace(&mut self.kept, Kept::Nothing) {
+                Kept::Nothing => return Poll::Ready(Ok(())),
+                Kept::Bytes { bytes, mut written, _held } => {
+                    while written < bytes.len() {
+                        match to.poll_write(context, &bytes[written..])? {
+                            Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                            Poll::Ready(more) => {
+                                written += more;
+                                self.delivered += more as u64;
+                            }
+                            Poll::Pending => {
+                                self.kept = Kept::Bytes { bytes, written, _held };
+                                return Poll::Pending;
+                            }
+                        }
+                    }
+                    self.kept = Kept::Unpushed { _held };
+                }
+                Kept::Unpushed { _held } => {
+                    if to.poll_push(context)?.is_pending() {
+                        self.kept = Kept::Unpushed { _held };
+                        return Poll::Pending;
+                    }
+                }
+                Kept::Piped { pipe, count, _held } => {
+                    let left = self.empty(&pipe, to.socket(), count)?;
+                    if left == 0 {
+                        pipe.put_back();
+                    } else if self.piping == Piping::Never {
+                        self.kept = Kept::Bytes { bytes: pipe.empty(left)?, written: 0, _held };
+                    } else {
+                        self.kept = Kept::Piped { pipe, count: left, _held };
+                        ready!(to.socket().poll_write_ready(context))?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn broke(&mut self, error: io::Error) -> Turned {
+        self.end = Some(End::Broke(error));
+        Turned::Read(0)
+    }
+}
