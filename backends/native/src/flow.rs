@@ -46,6 +46,7 @@ pub struct Flow {
 /// What was read and not yet taken.
 enum Kept {
     Nothing,
+    /// Besides what the receiver's side holds back.
     Bytes {
         bytes: Vec<u8>,
         written: usize,
@@ -54,10 +55,6 @@ enum Kept {
     Piped {
         pipe: Pipe,
         count: usize,
-        _held: Held,
-    },
-    /// By the receiver's side, which holds it back.
-    Unpushed {
         _held: Held,
     },
 }
@@ -206,16 +203,16 @@ impl Flow {
                 match to.poll_write(context, &bytes[written..])? {
                     Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Poll::Ready(more) => written += more,
-                    Poll::Pending => {
-                        let bytes = bytes[written..].to_vec();
-                        let held = sharer.hold(bytes.len());
-                        self.kept = Kept::Bytes { bytes, written: 0, _held: held };
-                        break;
-                    }
+                    Poll::Pending => break,
                 }
             }
-            if written == count && to.poll_push(context)?.is_pending() {
-                self.kept = Kept::Unpushed { _held: sharer.hold(to.unpushed()) };
+            if written < count || to.poll_push(context)?.is_pending() {
+                // Who has to wait takes what its bytes take, and no whole buffers.
+                from.shrink();
+                to.shrink();
+                let bytes = bytes[written..].to_vec();
+                let held = sharer.hold(bytes.len() + from.held() + to.held());
+                self.kept = Kept::Bytes { bytes, written: 0, _held: held };
             }
             self.delivered += written as u64;
             Ok(Turned::Read(count))
@@ -304,11 +301,8 @@ impl Flow {
                             }
                         }
                     }
-                    self.kept = Kept::Unpushed { _held };
-                }
-                Kept::Unpushed { _held } => {
                     if to.poll_push(context)?.is_pending() {
-                        self.kept = Kept::Unpushed { _held };
+                        self.kept = Kept::Bytes { bytes: Vec::new(), written: 0, _held };
                         return Poll::Pending;
                     }
                 }

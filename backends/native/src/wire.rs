@@ -98,12 +98,19 @@ impl Wire {
         }
     }
 
-    /// How many bytes are held back.
+    /// How many bytes are held, on their way in or out.
     #[must_use]
-    pub fn unpushed(&self) -> usize {
+    pub fn held(&self) -> usize {
         match self {
             Self::Plain(_) => 0,
-            Self::Tls(stream) => stream.unpushed(),
+            Self::Tls(stream) => stream.held(),
+        }
+    }
+
+    /// Takes no more memory than the bytes do that are held.
+    pub fn shrink(&mut self) {
+        if let Self::Tls(stream) = self {
+            stream.shrink();
         }
     }
 

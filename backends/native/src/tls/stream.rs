@@ -94,7 +94,7 @@ impl TlsStream {
     /// When the runtime is shutting down.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // A record that OpenSSL has already taken in does not wake the socket.
-        if self.ssl.ssl().pending() > 0 || self.ssl.get_ref().is_ahead() {
+        if self.ssl.ssl().pending() > 0 || self.ssl.get_ref().ahead() > 0 {
             Poll::Ready(Ok(()))
         } else {
             self.socket().poll_read_ready(context)
@@ -106,6 +106,7 @@ impl TlsStream {
     /// # Errors
     /// When the connection broke, or was cut without a `close_notify`.
     pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.ssl.get_mut().read_ahead(buffer.len());
         loop {
             match self.ssl.ssl_read(buffer) {
                 Ok(read) => return Poll::Ready(Ok(read)),
@@ -143,10 +144,15 @@ impl TlsStream {
         }
     }
 
-    /// How many bytes are held back.
+    /// How many bytes are held, on their way in or out.
     #[must_use]
-    pub fn unpushed(&self) -> usize {
-        self.ssl.get_ref().unpushed()
+    pub fn held(&self) -> usize {
+        self.ssl.get_ref().ahead() + self.ssl.get_ref().unpushed()
+    }
+
+    /// Takes no more memory than the bytes do that are held.
+    pub fn shrink(&mut self) {
+        self.ssl.get_mut().shrink();
     }
 
     /// Says that we send no more; reading goes on.
