@@ -16,7 +16,7 @@ const HELP: &str = r#"CONFIGURATION (an example):
                                   #   confidentiality: nobody else reads or alters
                                   #   integrity: also TLS 1.2 without encryption
                                   #   none: also plain bytes, from and to anyone
-  threads = 2                     # default: one for each processor; read at start only
+  threads = 2                     # default: one a processor, 16 at most; read at start only
   connect_timeout_ms = 10000      # this and the next three: the defaults
   handshake_timeout_ms = 10000
   drain_seconds = 10              # open connections get this long after SIGTERM

@@ -22,7 +22,7 @@ use crate::tcp::{RawTcp, TcpSettings};
 
 /// A configuration that can be served.
 pub struct Config {
-    /// Worker threads; `None` leaves it to the number of processors.
+    /// Threads that carry connections; `None` leaves it to the number of processors.
     pub threads: Option<NonZeroUsize>,
     /// The floor of every `psk` side.
     pub protection: Protection,

@@ -11,6 +11,9 @@ use crate::error::Error;
 use crate::tcp::TcpSettings;
 use crate::tls::Contexts;
 
+/// Unless the configuration says so, no more: every session has its own process.
+const MOST_THREADS: usize = 16;
+
 /// Everything that one reading of the configuration gave.
 pub struct Service {
     /// Worker threads; only looked at when the process starts.
@@ -61,7 +64,7 @@ impl Service {
                 target_is_plain: AtomicBool::new(false),
             })
         };
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         Ok(Self {
             threads: config.threads.map_or_else(processors, usize::from),
             max_connections: config.max_connections,

@@ -127,3 +127,37 @@ fn seconds(duration: Duration) -> u32 {
 fn set<O: SetSockOpt>(socket: &impl std::os::fd::AsFd, option: O, value: &O::Val) -> io::Result<()> {
     Ok(setsockopt(socket, option, value)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_set_is_what_the_kernel_has() {
+        let settings = TcpSettings {
+            nodelay: false,
+            keepalive: Some(Duration::from_secs(7)),
+            send_buffer: Some(65_536),
+            receive_buffer: Some(131_072),
+            congestion: Some("reno".to_owned()),
+        };
+        let socket = TcpSocket::new_v4().expect("a socket");
+        settings.apply(&socket).expect("set up");
+        assert!(!getsockopt(&socket, sockopt::TcpNoDelay).expect("TCP_NODELAY"));
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepIdle).expect("idle"), 7);
+        // socket(7): the kernel doubles both, for its own books.
+        assert_eq!(getsockopt(&socket, sockopt::SndBuf).expect("SO_SNDBUF"), 2 * 65_536);
+        assert_eq!(getsockopt(&socket, sockopt::RcvBuf).expect("SO_RCVBUF"), 2 * 131_072);
+        let congestion = getsockopt(&socket, sockopt::TcpCongestion).expect("TCP_CONGESTION");
+        assert_eq!(congestion.to_string_lossy().trim_end_matches('\0'), "reno");
+    }
+
+    #[tokio::test]
+    async fn silent_peers_are_left_alone_where_that_is_wanted() {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        TcpSettings { keepalive: None, ..TcpSettings::default() }.apply(&socket).expect("set up");
+        assert!(!getsockopt(&socket, sockopt::KeepAlive).expect("SO_KEEPALIVE"));
+    }
+}

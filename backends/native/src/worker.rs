@@ -63,7 +63,7 @@ impl Workers {
 }
 
 fn start(number: usize, stop: CancellationToken) -> io::Result<Worker> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let handle = runtime.handle().clone();
     thread::Builder::new().name(format!("worker-{number}")).spawn(move || runtime.block_on(stop.cancelled()))?;
     Ok(Worker { runtime: handle, connections: AtomicUsize::new(0) })
