@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::app::Echo;
-use crate::support::tls_client::Wire;
 use crate::support::tunnel::open_prod;
+use crate::support::wire::Wire;
 use crate::support::{App, BACKENDS, TestGateway, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -27,6 +27,7 @@ pub mod tls_client;
 pub mod tunnel;
 pub mod user;
 pub mod wait;
+pub mod wire;
 
 pub use app::{App, exchange};
 pub use gateway::TestGateway;
