@@ -201,7 +201,8 @@ pub(super) fn record(
             protection: plan.protection,
             targets: plan.routes.iter().map(|route| route.target.0).collect(),
         }),
-        changing: machine.next.is_some(),
+        // What comes up for the first time was confirmed to nobody, and is no change of anything.
+        changing: machine.live.is_some() && machine.next.is_some(),
         revision: machine.revision,
         created_ms: milliseconds(span.created),
         expires_ms: span.expires.map(milliseconds),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::{Books, Flow};
 use super::sock_diag::{Connection, Counters};
-use crate::store::write_durably;
+use crate::store::{Outlasts, replace};
 
 const FORMAT: u32 = 1;
 const FILE: &str = "traffic.json";
@@ -108,7 +108,7 @@ impl BooksFile {
     /// # Errors
     /// What the system says; the old ones are then whole still.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
-        write_durably(&folder.join(FILE), &self.to_json()?)
+        replace(&folder.join(FILE), &self.to_json()?, Outlasts::Host)
     }
 }
 

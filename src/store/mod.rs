@@ -6,6 +6,7 @@
 //! socket by which the operator reaches the controller.
 
 mod control_socket;
+mod journal;
 mod processes;
 mod record;
 mod sequence;
@@ -22,6 +23,7 @@ use crate::backend::Folder;
 use crate::session::SessionId;
 
 pub use control_socket::{ControlSocket, OperatorWord};
+pub use journal::Journal;
 pub use processes::{Sighting, installed, kill_now};
 pub use record::{FORMAT, Live, Record, RecordError};
 
@@ -177,19 +179,55 @@ impl Drop for SessionFolder {
     }
 }
 
-/// Replaces a file so that after a crash at any moment the old or the new one is
+/// What a file must outlast whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlasts {
+    /// The end of the host, a power cut for one.
+    Host,
+    /// The end of this process. For what means nothing once the host has ended.
+    Process,
+}
+
+/// Replaces a file so that after an end at any moment the old or the new one is
 /// there, whole (`fsync(2)`, `rename(2)`).
 ///
 /// # Errors
 /// What the system says.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut next = path.as_os_str().to_owned();
-    next.push(".tmp");
-    let next = PathBuf::from(next);
+pub fn replace(path: &Path, bytes: &[u8], outlasts: Outlasts) -> io::Result<()> {
+    let next = next_to(path);
     let mut file = File::create(&next)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
+    if outlasts == Outlasts::Host {
+        file.sync_all()?;
+    }
     failpoint!("before-a-file-is-replaced");
     fs::rename(&next, path)?;
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    match outlasts {
+        Outlasts::Host => sync_folder(path.parent().unwrap_or(Path::new("/"))),
+        Outlasts::Process => Ok(()),
+    }
+}
+
+/// Puts a file where none is. After the end of this process it is there whole or not
+/// at all; after a cut of the power half way, perhaps in part.
+fn place_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let next = next_to(path);
+    let mut file = File::create(&next)?;
+    file.write_all(bytes)?;
+    failpoint!("before-a-file-is-replaced");
+    // Before the disk is waited for, which then takes in both at once.
+    fs::rename(&next, path)?;
+    file.sync_all()?;
+    sync_folder(path.parent().unwrap_or(Path::new("/")))
+}
+
+fn next_to(path: &Path) -> PathBuf {
+    let mut next = path.as_os_str().to_owned();
+    next.push(".tmp");
+    next.into()
+}
+
+/// Has the names in a folder outlast the host.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }

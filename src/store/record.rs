@@ -1,10 +1,9 @@
 //! The journal of a session: what a later run must know to go on with it.
 //!
-//! One file in the session's folder, replaced whole before each effect. Fields
+//! Written into the session's [`Journal`](super::Journal) before each effect. Fields
 //! may be added with a default; whatever changes a meaning takes a new `format`,
 //! and every format that was ever released must load.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,13 +11,12 @@ use std::path::Path;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::write_durably;
+use super::journal;
 use crate::auth::Caller;
 use crate::session::{Protection, Weakness};
 
 /// The format that this program writes.
 pub const FORMAT: u32 = 2;
-const FILE: &str = "session.json";
 
 /// What is written of a session, from its HELLO on. (Before, the client that
 /// waits for REQ is lost with the controller, and the session with it.)
@@ -116,18 +114,32 @@ impl Record {
     /// # Errors
     /// [`RecordError`]
     pub fn read(folder: &Path) -> Result<Self, RecordError> {
-        let bytes = fs::read(folder.join(FILE)).map_err(|e| match e.kind() {
+        let bytes = journal::text(folder).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => RecordError::None,
             _ => RecordError::Read(e),
         })?;
         Self::parse(&bytes)
     }
 
-    /// Understands a journal.
+    /// Understands a journal: one record, or several with a line for each.
     ///
     /// # Errors
     /// [`RecordError::Damaged`] or [`RecordError::Future`]
-    pub fn parse(json: &[u8]) -> Result<Self, RecordError> {
+    pub fn parse(text: &[u8]) -> Result<Self, RecordError> {
+        match Self::parse_one(text) {
+            // The first releases wrote one record over many lines.
+            Err(RecordError::Damaged(whole)) => {
+                let mut lines = journal::lines(text);
+                let last = lines.next_back().ok_or(RecordError::Damaged(whole))?;
+                // What was added to a line that is none was not added by us.
+                lines.try_for_each(|line| Self::parse_one(line).map(drop))?;
+                Self::parse_one(last)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn parse_one(json: &[u8]) -> Result<Self, RecordError> {
         let any: AnyFormat = serde_json::from_slice(json).map_err(RecordError::Damaged)?;
         if any.format > FORMAT {
             return Err(RecordError::Future(any.format));
@@ -135,31 +147,22 @@ impl Record {
         serde_json::from_slice(json).map_err(RecordError::Damaged)
     }
 
-    /// The journal as it is written.
+    /// The line that is written of it.
     ///
     /// # Errors
     /// Never with what a session holds; the writer could fail.
-    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec_pretty(self)
-    }
-
-    /// Replaces the journal of the session in `folder`.
-    ///
-    /// # Errors
-    /// What the system says; the old journal is then whole still.
-    pub fn write(&self, folder: &Path) -> io::Result<()> {
-        failpoint!("before-the-journal");
-        write_durably(&folder.join(FILE), &self.to_json()?)?;
-        failpoint!("after-the-journal");
-        Ok(())
+    pub fn to_line(&self) -> serde_json::Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn record() -> Record {
+    pub(in crate::store) fn record() -> Record {
         Record {
             format: FORMAT,
             session: "0123456789ab-prod".into(),
@@ -183,27 +186,22 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
-        let folder = tempfile::tempdir().expect("a folder");
-        assert!(matches!(Record::read(folder.path()), Err(RecordError::None)));
-        record().write(folder.path()).expect("written");
-        assert_eq!(Record::read(folder.path()).expect("read"), record());
-    }
-
-    #[test]
-    fn torn_foreign_and_future_journals_are_told_apart() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join(FILE);
+    fn damaged_foreign_and_future_journals_are_told_apart() {
         let whole = serde_json::to_string(&record()).expect("json");
+        let pretty = serde_json::to_string_pretty(&record()).expect("json");
         for (text, is_future) in [
             (&whole[..whole.len() / 2], false),
+            (&pretty[..pretty.len() / 2], false),
             ("", false),
             ("{\"format\": 1}", false),
             ("[]", false),
             ("{\"format\": 3, \"new\": true}", true),
+            (&format!("{whole}\n{{\"format\": 3}}\n"), true),
+            (&format!("{whole}\n{{\"format\": 1}}\n"), false),
+            (&format!("{{\"format\": 1}}\n{whole}\n"), false),
+            (&format!("{whole}\n{}\n{whole}\n", &whole[..40]), false),
         ] {
-            fs::write(&file, text).expect("written");
-            let error = Record::read(folder.path()).expect_err(text);
+            let error = Record::parse(text.as_bytes()).expect_err(text);
             assert_eq!(matches!(error, RecordError::Future(3)), is_future, "{text}: {error}");
             assert_eq!(matches!(error, RecordError::Damaged(_)), !is_future, "{text}: {error}");
         }

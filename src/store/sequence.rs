@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::write_durably;
+use super::{Outlasts, replace};
 
 const FILE: &str = "sequence";
 /// More than the events of any run: a thousand a second for two years.
@@ -28,13 +28,13 @@ pub(super) fn begin(folder: &Path) -> io::Result<u64> {
     };
     let now = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros());
     let first = reached.unwrap_or_else(|| u64::try_from(now()).unwrap_or(0)).max(1);
-    write_durably(&path, format!("{}\n", first.saturating_add(ROOM)).as_bytes())?;
+    replace(&path, format!("{}\n", first.saturating_add(ROOM)).as_bytes(), Outlasts::Host)?;
     Ok(first)
 }
 
 /// An orderly end: no event has a higher number than that.
 pub(super) fn end(folder: &Path, last: u64) -> io::Result<()> {
-    write_durably(&folder.join(FILE), format!("{last}\n").as_bytes())
+    replace(&folder.join(FILE), format!("{last}\n").as_bytes(), Outlasts::Host)
 }
 
 #[cfg(test)]

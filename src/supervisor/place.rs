@@ -20,7 +20,7 @@ use super::sandbox::{Reach, Sandbox};
 use super::sockets::SessionSockets;
 use crate::backend::{Folder, Program, Stage};
 use crate::ports::PortLease;
-use crate::store::{self, Sighting};
+use crate::store::{self, Outlasts, Sighting};
 
 /// Where a session's processes live.
 #[derive(Debug)]
@@ -94,10 +94,11 @@ impl Place {
         self.identities.0.get(backend)
     }
 
-    /// Writes down which process runs a backend.
+    /// Writes down which process runs a backend, for a later run on the same host: no
+    /// process outlasts that, and the file is believed of no other boot.
     pub(super) fn note(&mut self, backend: &str, identity: &Identity) -> io::Result<()> {
         self.identities.0.insert(backend.to_owned(), identity.clone());
-        store::write_durably(&self.folder.path.join(PROCESSES_FILE), &self.identities.to_json()?)
+        store::replace(&self.folder.path.join(PROCESSES_FILE), &self.identities.to_json()?, Outlasts::Process)
     }
 
     /// All that it takes to serve a stage.

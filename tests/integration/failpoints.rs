@@ -15,13 +15,14 @@ use crate::support::tunnel::{ask, open_cons};
 use crate::support::{App, TestGateway, eventually, exchange, session};
 
 /// Each point, and how often it is passed in [`life`].
-const POINTS: [(&str, usize); 22] = [
+const POINTS: [(&str, usize); 23] = [
     ("session-folder-made", 1),
     ("key-written", 1),
-    ("before-the-journal", 5),
-    // The journal's five and one for each process that is written down.
-    ("before-a-file-is-replaced", 6),
-    ("after-the-journal", 5),
+    ("before-the-journal", 4),
+    // The journal's first record, and one for each process that is written down.
+    ("before-a-file-is-replaced", 2),
+    ("before-a-record-is-on-disk", 3),
+    ("after-the-journal", 4),
     ("before-req-is-answered", 1),
     ("before-hello-is-answered", 1),
     ("before-the-plan-is-served", 2),

@@ -17,7 +17,7 @@ use super::{BOOKS_PERIOD, Task};
 use crate::flows::{Books, Ledger};
 use crate::ports::PortLease;
 use crate::session::{Machine, SessionId};
-use crate::store::{SessionFolder, Sighting};
+use crate::store::{Journal, SessionFolder, Sighting};
 use crate::supervisor::{DataPath, Reporter, Resumed};
 
 /// What a new session starts with.
@@ -67,7 +67,7 @@ pub(in crate::engine) async fn resume(
     let (mut task, handle, inbox) = Task::new(session, standing, machine, leases, folder, books, shared);
     task.announced_targets = announced_targets;
     task.created = created;
-    task.journal = Some(journal);
+    task.journal = Journal::of_earlier_run(journal);
     task.term = expires.map_or_else(Term::default, |end| Term::rest(created, end, SystemTime::now()));
     task.limit_idleness(max_idle);
     let settled = match fate {
@@ -163,7 +163,7 @@ impl Task {
             waiting_reserve: None,
             waiting_update: None,
             settle: None,
-            journal: None,
+            journal: Journal::new(),
             gauge,
             books: books.into(),
             books_due: Instant::now() + BOOKS_PERIOD,

@@ -13,11 +13,16 @@ impl Task {
         let (standing, machine) = (&self.standing, &self.machine);
         let record = adoption::record(self.session, standing, machine, &self.listeners, &self.announced_targets, span);
         if let Some(record) = record
-            && self.journal.as_ref() != Some(&record)
+            && self.journal.says() != Some(&record)
         {
-            let (path, copy) = (self.folder.places().path.clone(), record.clone());
-            tokio::task::spawn_blocking(move || copy.write(&path)).await.map_err(std::io::Error::other)??;
-            self.journal = Some(record);
+            let (path, mut journal) = (self.folder.places().path.clone(), std::mem::take(&mut self.journal));
+            let write = tokio::task::spawn_blocking(move || {
+                let outcome = journal.write(&path, record);
+                (journal, outcome)
+            });
+            let (journal, outcome) = write.await.map_err(std::io::Error::other)?;
+            self.journal = journal;
+            return outcome;
         }
         Ok(())
     }

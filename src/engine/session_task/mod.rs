@@ -27,7 +27,7 @@ use crate::session::{
     Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
     TargetAddr,
 };
-use crate::store::{Record, SessionFolder};
+use crate::store::{Journal, SessionFolder};
 use crate::supervisor::{DataPath, Report, Reporter, ServeError};
 
 /// How often what went through a session is written down.
@@ -52,7 +52,7 @@ struct Task {
     /// Told when the data path of a session of an earlier run has been tried.
     settle: Option<oneshot::Sender<()>>,
     /// What the journal says.
-    journal: Option<Record>,
+    journal: Journal,
     gauge: Gauge,
     /// What is on disk of what it measured, and when to look at that again.
     books: BooksFile,

@@ -11,8 +11,13 @@ use scistream::supervisor::Identities;
 pub fn check(data: &[u8]) {
     if let Ok(record) = Record::parse(data) {
         assert!(record.format <= FORMAT);
-        let written = record.to_json().expect("it can be written");
+        let written = record.to_line().expect("it can be written");
         assert_eq!(Record::parse(&written).expect("what we wrote"), record);
+        let twice = [&written[..], &written].concat();
+        assert_eq!(Record::parse(&twice).expect("what we added"), record);
+        // The record after it was cut short.
+        let cut = twice[..twice.len() - 2].to_vec();
+        assert_eq!(Record::parse(&cut).expect("what we wrote before"), record);
         for unix_ms in [Some(record.created_ms), record.expires_ms].into_iter().flatten() {
             assert!(SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(unix_ms)).is_some());
         }
