@@ -19,7 +19,7 @@ use crate::frontends::grpc::{self, Authentication, Doors, Gatekeeper, GrpcError,
 use crate::memory;
 use crate::ports::Ports;
 use crate::store::{ControlSocket, StateError, StateFolder};
-use crate::supervisor::Site;
+use crate::supervisor::{Growth, Site};
 use crate::tls::{self, TlsError};
 
 /// Why the control server could not run.
@@ -102,6 +102,7 @@ pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAd
         firewall: config.firewall,
         drain_grace: config.drain_grace,
         programs,
+        growth: Growth::start(),
     };
     let engine = Engine::new(config.engine, site, state, Ports::new(config.port_range), audit.clone());
     // After the engine, which holds the folder's lock: what is made last goes first.

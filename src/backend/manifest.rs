@@ -130,6 +130,21 @@ pub struct Allowance {
 pub struct Check {
     /// Arguments.
     pub argv: Vec<String>,
+    /// When it is asked.
+    #[serde(default)]
+    pub when: CheckWhen,
+}
+
+/// When a program is asked to check a configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckWhen {
+    /// Before it starts, and before a running one is moved to it.
+    #[default]
+    Always,
+    /// Before a running one is moved to it. One that starts reads the same file in the same
+    /// way, and where it cannot serve what stands there it ends and says why.
+    Change,
 }
 
 /// How a program is started.

@@ -13,6 +13,6 @@ mod render;
 
 pub use catalog::{Catalog, CatalogError};
 pub use chain::{Address, Chosen, Duty, Hop, ProxyHeader, Stage, Wire};
-pub use manifest::{Manifest, ManifestError, Sockets, Stop};
+pub use manifest::{Check, CheckWhen, Manifest, ManifestError, Sockets, Stop};
 pub use program::{ENVIRONMENT, Program, ProgramError, Programs, locate};
 pub use render::{Circumstances, Folder, PSK_IDENTITY, RenderError, Template, render};

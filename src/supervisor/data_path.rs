@@ -1,6 +1,5 @@
 //! The task that keeps a session's processes at its plan.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use super::backoff::backoff;
 use super::place::{Bounds, Place};
 use super::report::{Report, Reporter};
 use super::site::Site;
-use super::unit::{self, Draft, ServeError, Unit};
-use crate::backend::{Circumstances, Folder, Manifest, Stage, render};
-use crate::firewall::{FirewallError, Opening};
+use super::unit::{ServeError, Unit};
+use crate::backend::{Folder, Manifest};
+use crate::firewall::Opening;
 use crate::ports::PortLease;
 use crate::session::{Plan, SessionId};
 use crate::store::Sighting;
@@ -74,12 +73,13 @@ impl DataPath {
     ) -> Self {
         let (plans, inbox) = mpsc::channel(1);
         let bounds = Bounds { sandbox: site.sandbox, connections: site.connections };
+        let growth = site.growth.clone();
         let stop = CancellationToken::new();
         let task = Task {
             site,
             backend,
             session,
-            place: Place::new(folder, leases, bounds),
+            place: Place::new(folder, leases, bounds, growth),
             reporter,
             units: Vec::new(),
             opening: None,
@@ -107,29 +107,22 @@ impl DataPath {
     }
 }
 
-struct Task {
-    site: Arc<Site>,
-    backend: Arc<Manifest>,
-    session: SessionId,
-    place: Place,
+pub(super) struct Task {
+    pub(super) site: Arc<Site>,
+    pub(super) backend: Arc<Manifest>,
+    pub(super) session: SessionId,
+    pub(super) place: Place,
     reporter: Reporter,
     /// The one nearest to the targets first.
-    units: Vec<Unit>,
+    pub(super) units: Vec<Unit>,
     /// Through the host's firewall, once a plan is served.
-    opening: Option<Opening>,
+    pub(super) opening: Option<Opening>,
     /// Deaths and failed starts since all was well for [`HEALTHY_AFTER`].
     failures: u32,
     /// What died, and has not been brought back yet.
     down: Option<String>,
     /// When what died is started again.
     again: Option<Instant>,
-}
-
-/// What has been done for a plan so far.
-#[derive(Default)]
-struct Undo {
-    started: HashSet<String>,
-    changed: HashMap<String, (Stage, String)>,
 }
 
 /// What a session of an earlier run served.
@@ -290,7 +283,7 @@ impl Task {
     }
 
     /// Starts every stage again that is down, with its program as it is installed now.
-    async fn revive(&mut self) -> Result<(), ServeError> {
+    pub(super) async fn revive(&mut self) -> Result<(), ServeError> {
         for unit in self.units.iter_mut().filter(|unit| !unit.runs()) {
             tracing::info!(session = %self.session, backend = unit.stage.name(), "starting again");
             if let Ok(program) = self.site.programs.find(&unit.stage.manifest) {
@@ -299,88 +292,6 @@ impl Task {
             unit.restart(&mut self.place).await?;
         }
         Ok(())
-    }
-
-    /// Brings the processes to `plan`, all of them or none.
-    async fn serve(&mut self, plan: &Plan) -> Result<(), ServeError> {
-        // A stage that is down just now comes back first, or the plan would be live in part.
-        self.revive().await?;
-        let drafts = self.drafts(plan)?;
-        for draft in &drafts {
-            unit::check(draft, &self.place).await?;
-        }
-        failpoint!("configurations-checked");
-        let mut undo = Undo::default();
-        for draft in drafts {
-            if let Err(e) = self.bring(draft, &mut undo).await {
-                self.undo(undo).await;
-                return Err(e);
-            }
-        }
-        if let Err(e) = self.let_through(plan).await {
-            self.undo(undo).await;
-            return Err(e.into());
-        }
-        Ok(())
-    }
-
-    /// Opens the firewall for the first plan; the later ones have the same listeners and sources.
-    async fn let_through(&mut self, plan: &Plan) -> Result<(), FirewallError> {
-        if let (Some(firewall), None) = (&self.site.firewall, &self.opening) {
-            let listeners = self.place.sockets.addresses();
-            self.opening = Some(Opening::make(firewall, listeners, plan.sources.clone()).await?);
-        }
-        Ok(())
-    }
-
-    /// Starts or changes one stage.
-    async fn bring(&mut self, draft: Draft, undo: &mut Undo) -> Result<(), ServeError> {
-        let name = draft.stage.name();
-        match self.units.iter_mut().find(|unit| unit.stage.name() == name) {
-            Some(unit) => {
-                let before = (unit.stage.clone(), unit.text.clone());
-                unit.change(draft).await?;
-                undo.changed.insert(name, before);
-            }
-            None => {
-                self.units.push(Unit::start(draft, &mut self.place).await?);
-                undo.started.insert(name);
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes back to what was before a plan that did not work out.
-    async fn undo(&mut self, mut undo: Undo) {
-        // Dropping a unit kills its group.
-        self.units.retain(|unit| !undo.started.contains(&unit.stage.name()));
-        for unit in &mut self.units {
-            let Some((stage, text)) = undo.changed.remove(&unit.stage.name()) else { continue };
-            if let Err(e) = unit.put_back(stage, text).await {
-                tracing::error!(session = %self.session, "cannot go back to the old plan: {e}");
-            }
-        }
-    }
-
-    /// What must be started or changed; a stage whose text stays the same is left alone.
-    fn drafts(&self, plan: &Plan) -> Result<Vec<Draft>, ServeError> {
-        let stages = self.site.chosen(&self.backend).stages(plan, &self.place.folder.path);
-        let circumstances = Circumstances {
-            protection: plan.protection,
-            connections: self.site.connections,
-            root: nix::unistd::geteuid().is_root(),
-        };
-        let mut drafts = Vec::with_capacity(stages.len());
-        for stage in stages {
-            let program = self.site.programs.find(&stage.manifest)?;
-            let template = self.site.catalog.template(&stage.manifest).expect("every manifest came with its template");
-            let text = render(&template, &stage, &program, &self.place.folder, self.session, circumstances)?;
-            let in_force = self.units.iter().find(|unit| unit.stage.name() == stage.name());
-            if in_force.is_none_or(|unit| unit.text != text) {
-                drafts.push(Draft { stage, program, text });
-            }
-        }
-        Ok(drafts)
     }
 }
 

@@ -9,8 +9,11 @@
 //! is boxed in with its session's folder, see [`Sandbox`].
 
 mod backoff;
+mod bring;
+mod check;
 mod data_path;
 mod eviction;
+mod growth;
 mod identity;
 mod launch;
 mod log;
@@ -25,6 +28,7 @@ mod unit;
 mod usage;
 
 pub use data_path::{DataPath, Resumed};
+pub use growth::Growth;
 pub use launch::{Launch, LaunchError};
 pub use log::{Verdict, trimmed};
 pub use place::Identities;

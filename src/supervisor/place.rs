@@ -12,6 +12,7 @@ use nix::unistd::{Pid, getpgid};
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
+use super::growth::Growth;
 use super::identity::Identity;
 use super::launch::Launch;
 use super::log::Log;
@@ -29,6 +30,8 @@ pub(super) struct Place {
     pub(super) sockets: SessionSockets,
     /// The tasks that wait for processes. None is left once the session ends.
     pub(super) reapers: TaskTracker,
+    /// Tells when their logs grow.
+    pub(super) growth: Growth,
     bounds: Bounds,
     /// The processes by backend, as they stand in the folder for a later run to find.
     identities: Identities,
@@ -84,9 +87,9 @@ impl Identities {
 }
 
 impl Place {
-    pub(super) fn new(folder: Folder, leases: Vec<PortLease>, bounds: Bounds) -> Self {
+    pub(super) fn new(folder: Folder, leases: Vec<PortLease>, bounds: Bounds, growth: Growth) -> Self {
         let identities = Identities::left(&folder);
-        Self { folder, sockets: SessionSockets::new(leases), reapers: TaskTracker::new(), bounds, identities }
+        Self { folder, sockets: SessionSockets::new(leases), reapers: TaskTracker::new(), growth, bounds, identities }
     }
 
     /// The process that an earlier run has started for a backend.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::growth::Growth;
 use super::sandbox::Sandbox;
 use crate::backend::{Catalog, Chosen, Manifest, Program, ProgramError, Programs, locate};
 use crate::firewall::Firewall;
@@ -31,6 +32,8 @@ pub struct Site {
     pub drain_grace: Duration,
     /// The programs as they were found last.
     pub programs: Programs,
+    /// Tells when their logs grow.
+    pub growth: Growth,
 }
 
 impl Site {

@@ -1,4 +1,4 @@
-//! One stage of a session with its process: checked, started, changed, stopped.
+//! One stage of a session with its process: started, changed, stopped.
 
 use std::fs;
 use std::io;
@@ -10,9 +10,10 @@ use nix::unistd::Pid;
 use regex::RegexSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::growth::{Growth, Watch};
 use super::log::{Log, Mark, Verdict};
 use super::place::Place;
-use super::process::{self, Exit, Process};
+use super::process::{Exit, Process};
 use super::report::{ProcessView, Running};
 use crate::backend::{Program, ProgramError, RenderError, Stage};
 use crate::firewall::FirewallError;
@@ -77,6 +78,7 @@ pub(super) struct Unit {
     log: Log,
     /// The configuration in force.
     pub(super) text: String,
+    growth: Growth,
     process: Process,
     started: Mark,
     /// When it was last seen to serve what it was given.
@@ -103,28 +105,15 @@ pub(super) struct Draft {
     pub(super) text: String,
 }
 
-const CHECK_DEADLINE: Duration = Duration::from_secs(10);
+/// How often a log is looked at that nobody tells of …
 const POLL_FIRST: Duration = Duration::from_millis(1);
 const POLL_MOST: Duration = Duration::from_millis(20);
-
-/// Has the program itself check a draft, and leaves the text beside the one in force.
-pub(super) async fn check(draft: &Draft, place: &Place) -> Result<(), ServeError> {
-    let Draft { stage, program, text } = draft;
-    let next = next_file(&place.folder.config_file(stage));
-    fs::write(&next, text).map_err(system(stage, "write the configuration"))?;
-    let Some(check) = &stage.manifest.check else {
-        return Ok(());
-    };
-    let spawn = place.for_checking(stage, program, &check.argv, &next).map_err(system(stage, "prepare the check"))?;
-    match process::check(spawn, CHECK_DEADLINE).await.map_err(system(stage, "run the check"))? {
-        Ok(()) => Ok(()),
-        Err(said) => Err(ServeError::Refused { backend: stage.name(), said }),
-    }
-}
+/// … and one of which somebody does, lest a file system be silent.
+const LOOK_ANYWAY: Duration = Duration::from_millis(250);
 
 impl Unit {
-    /// Starts a checked draft, and waits until it serves.
-    pub(super) async fn start(draft: Draft, place: &mut Place) -> Result<Self, ServeError> {
+    /// Starts a checked draft. Whether it comes to serve is for [`Self::await_start`] to tell.
+    pub(super) fn start(draft: Draft, place: &mut Place) -> Result<Self, ServeError> {
         let Draft { stage, program, text } = draft;
         let config = place.folder.config_file(&stage);
         fs::rename(next_file(&config), &config).map_err(system(&stage, "put the configuration in place"))?;
@@ -133,13 +122,16 @@ impl Unit {
         let started = log.mark();
         let begun = Instant::now();
         let process = spawn(&stage, &program, place)?;
-        let version = Some(program.version.clone());
-        let (ready_after, past) = (None, Past::default());
-        let mut unit =
-            Self { stage, program, config, log, text, process, started, settled: begun, ready_after, version, past };
-        unit.await_ready(begun).await?;
+        let (growth, version) = (place.growth.clone(), Some(program.version.clone()));
+        let (settled, ready_after, past) = (begun, None, Past::default());
+        Ok(Self { stage, program, config, log, text, growth, process, started, settled, ready_after, version, past })
+    }
+
+    /// Waits until a process that has just been started serves.
+    pub(super) async fn await_start(&mut self) -> Result<(), ServeError> {
+        self.await_ready(self.settled).await?;
         failpoint!("process-ready");
-        Ok(unit)
+        Ok(())
     }
 
     /// Takes over the process that an earlier run has started for a stage, if it lives.
@@ -159,7 +151,21 @@ impl Unit {
         let started = log.mark();
         let version = process.identity().runs_what_is_installed().then(|| program.version.clone());
         let (ready_after, past, settled) = (None, Past::default(), Instant::now());
-        Ok(Some(Self { stage, program, config, log, text, process, started, settled, ready_after, version, past }))
+        let growth = place.growth.clone();
+        Ok(Some(Self {
+            stage,
+            program,
+            config,
+            log,
+            text,
+            growth,
+            process,
+            started,
+            settled,
+            ready_after,
+            version,
+            past,
+        }))
     }
 
     /// The process.
@@ -285,7 +291,9 @@ impl Unit {
     ) -> Result<(), ServeError> {
         let backend = self.stage.name();
         let deadline = Instant::now() + within;
-        let mut pause = POLL_FIRST;
+        // Before the first look: what is written after it is told.
+        let watch = self.growth.watch(self.log.path());
+        let mut pause = if watch.is_some() { LOOK_ANYWAY } else { POLL_FIRST };
         loop {
             // Asked first: what it wrote before it ended is then in the log.
             let ended = self.process.ended();
@@ -304,12 +312,14 @@ impl Unit {
             if Instant::now() >= deadline {
                 return Err(ServeError::Silent { backend, within, said: self.log.tail(mark) });
             }
-            // A file that another program appends to has no better signal than a look.
             tokio::select! {
+                () = Watch::change(watch.as_ref()) => {}
                 () = sleep_until((Instant::now() + pause).min(deadline)) => {}
                 _ = self.process.wait() => {}
             }
-            pause = (pause * 2).min(POLL_MOST);
+            if watch.is_none() {
+                pause = (pause * 2).min(POLL_MOST);
+            }
         }
     }
 
@@ -365,7 +375,7 @@ fn spawn(stage: &Stage, program: &Program, place: &mut Place) -> Result<Process,
 }
 
 /// Says of a stage what the system did not let us do.
-fn system(stage: &Stage, doing: &'static str) -> impl FnOnce(io::Error) -> ServeError + use<> {
+pub(super) fn system(stage: &Stage, doing: &'static str) -> impl FnOnce(io::Error) -> ServeError + use<> {
     let backend = stage.name();
     // fork(2) says so at a limit on processes, and nothing else here does.
     move |source| match source.raw_os_error().map(Errno::from_raw) {
@@ -374,7 +384,7 @@ fn system(stage: &Stage, doing: &'static str) -> impl FnOnce(io::Error) -> Serve
     }
 }
 
-fn next_file(config: &Path) -> PathBuf {
+pub(super) fn next_file(config: &Path) -> PathBuf {
     let mut name = config.as_os_str().to_owned();
     name.push(".next");
     name.into()

@@ -1,0 +1,37 @@
+//! Has a program check a configuration before it is used.
+
+use std::fs;
+use std::time::Duration;
+
+use super::place::Place;
+use super::process;
+use super::unit::{Draft, ServeError, next_file, system};
+use crate::backend::{Check, CheckWhen};
+
+const CHECK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a draft is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A process that is to start.
+    Start,
+    /// One that runs.
+    Change,
+}
+
+/// Has the program itself check a draft, unless its start tells as much, and leaves the
+/// text beside the one in force.
+pub(super) async fn check(draft: &Draft, purpose: Purpose, place: &Place) -> Result<(), ServeError> {
+    let Draft { stage, program, text } = draft;
+    let next = next_file(&place.folder.config_file(stage));
+    fs::write(&next, text).map_err(system(stage, "write the configuration"))?;
+    let asked = |check: &&Check| purpose == Purpose::Change || check.when == CheckWhen::Always;
+    let Some(check) = stage.manifest.check.as_ref().filter(asked) else {
+        return Ok(());
+    };
+    let spawn = place.for_checking(stage, program, &check.argv, &next).map_err(system(stage, "prepare the check"))?;
+    match process::check(spawn, CHECK_DEADLINE).await.map_err(system(stage, "run the check"))? {
+        Ok(()) => Ok(()),
+        Err(said) => Err(ServeError::Refused { backend: stage.name(), said }),
+    }
+}
