@@ -79,10 +79,19 @@ enum Command {
     Policy(PolicyCommand),
     /// Make a self-signed certificate and key for the control channel
     Cert(Cert),
-    /// Become a program, with its sockets (used by s2cs itself)
-    #[command(hide = true)]
-    Launch(supervisor::Launch),
 }
+
+/// Become a program, with its sockets (used by s2cs itself). Every proxy starts by way of it,
+/// so it does not make up the whole command line first.
+#[derive(Parser)]
+#[command(name = "s2cs launch")]
+struct BecomeProgram {
+    #[command(flatten)]
+    launch: supervisor::Launch,
+}
+
+/// The first word of [`BecomeProgram`].
+const LAUNCH: &str = "launch";
 
 #[derive(Args)]
 #[command(after_help = "Users need the certificate (never the key) to check that they talk to this gateway:\n  \
@@ -111,7 +120,13 @@ struct Cert {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches_from(super::arguments());
+    let arguments = super::arguments();
+    if arguments.get(1).is_some_and(|word| word == LAUNCH) {
+        let BecomeProgram { launch } = BecomeProgram::parse_from(&arguments[1..]);
+        eprintln!("s2cs: failed to {}", causes(&launch.run()));
+        return ExitCode::FAILURE;
+    }
+    let matches = Cli::command().get_matches_from(arguments);
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(e) => e.exit(),
@@ -123,10 +138,6 @@ pub fn main() -> ExitCode {
         Some(Command::Drain(command)) => drain(*command).unwrap_or_else(|faults| faulty(&faults)),
         Some(Command::Policy(PolicyCommand::Explain(command))) => policy::explain(&command),
         Some(Command::Cert(cert)) => exit(make_certificate(&cert)),
-        Some(Command::Launch(launch)) => {
-            eprintln!("s2cs: failed to {}", causes(&launch.run()));
-            ExitCode::FAILURE
-        }
     }
 }
 

@@ -114,18 +114,27 @@ async fn open(command: &Tunnel, uid: &Uid, ends: &Ends) -> Result<(Half, Half), 
         let (sources, backend) = (sources.iter().copied().collect(), None);
         Ask { uid: uid.clone(), role, connections, rate, lifetime, idle, sources, protection, backend, announced }
     };
-    let prod = ask(Role::Prod, targets.clone()).open(&ends.prod, None).await?;
+    let prod = ask(Role::Prod, targets.clone());
     // What a CONS application announces is the port it would like; the host says nothing.
     let wish = |port| Endpoint { host: Host::Name("localhost".into()), port };
-    let asked = ask(Role::Cons, command.port.map(wish).into_iter().collect());
-    match asked.open(&ends.cons, Some(prod.listeners.clone())).await {
-        Ok(cons) => Ok((prod, cons)),
+    let cons = ask(Role::Cons, command.port.map(wish).into_iter().collect());
+    // One after the other as far as HELLO: a gateway that serves both ends could take one for the other.
+    let (listeners, announced) = prod.reserve(&ends.prod).await?;
+    let onward = Some(listeners.clone());
+    match tokio::try_join!(prod.start(&ends.prod, listeners, announced), cons.open(&ends.cons, onward)) {
+        Ok(both) => Ok(both),
         Err(e) => {
-            if let Err(second) = ends.prod.release(uid).await {
-                tracing::warn!("also {}", second.story());
-            }
+            give_back(ends, uid).await;
             Err(e.into())
         }
+    }
+}
+
+/// Releases what there is of a tunnel that did not come to stand.
+async fn give_back(ends: &Ends, uid: &Uid) {
+    let (prod, cons) = tokio::join!(ends.prod.release(uid), ends.cons.release(uid));
+    for second in [prod, cons].into_iter().filter_map(Result::err).filter(|e| !e.is_unknown_uid()) {
+        tracing::warn!("also {}", second.story());
     }
 }
 

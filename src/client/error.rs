@@ -94,7 +94,7 @@ impl ClientError {
 
     /// The gateway does not know the UID, which may be because it has not yet read the REQ.
     #[must_use]
-    pub(super) fn is_unknown_uid(&self) -> bool {
+    pub(crate) fn is_unknown_uid(&self) -> bool {
         match self {
             // The deployed release answers UNKNOWN with this text.
             Self::Refused { status, .. } => {
