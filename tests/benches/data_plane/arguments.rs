@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::path::link::Link;
+
 /// Measures s2ds beside stunnel, HAProxy, nginx, socat and a direct connection
 #[derive(Parser)]
 #[command(name = "data_plane", term_width = 100)]
@@ -34,6 +36,19 @@ pub enum Part {
     /// Connects, and takes the bytes
     #[command(hide = true)]
     Consumer,
+    /// Holds a network namespace open
+    #[command(hide = true)]
+    Holder,
+    /// Carries packets between two network namespaces
+    #[command(hide = true)]
+    Shaper {
+        /// What it does to them
+        link: Link,
+        /// A process in one
+        near: u32,
+        /// A process in the other
+        far: u32,
+    },
 }
 
 /// The bench, in namespaces of its own.
@@ -59,7 +74,7 @@ pub struct Options {
     /// Only arrangements whose name has this in it (repeatable); direct is always there
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
-    /// Only these workloads: bulk, setup, rtt, stuck, path (repeatable)
+    /// Only these workloads: idle, bulk, setup, rtt, stuck, path (repeatable)
     #[arg(long, value_name = "NAME")]
     pub workload: Vec<String>,
     /// An s2ds to measure, with a label to tell it from others (repeatable) [default: the one built beside this bench]
@@ -80,6 +95,9 @@ pub struct Options {
     /// Keep the results (JSON, table, plots) in this folder
     #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "packaging/doc/benchmarks")]
     pub save: Option<PathBuf>,
+    /// Every backend at one end with every backend at the other, not a choice of them
+    #[arg(long)]
+    pub all_pairs: bool,
     /// Name the arrangements and end
     #[arg(long)]
     pub list: bool,

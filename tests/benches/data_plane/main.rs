@@ -6,6 +6,7 @@
 //!   main ── isolation            namespaces of its own, and an end whatever happens
 //!             └ rounds           every arrangement, again and again, in turns
 //!                 ├ arrangements the real programs, started and ended
+//!                 ├ path         two hosts with delay and loss between them
 //!                 ├ workloads    what is asked of each, and what is read off meanwhile
 //!                 │    └ apps    where bytes come from and go to: processes of their own
 //!                 └ report       medians, the thresholds, JSON, a table, plots
@@ -14,9 +15,11 @@
 mod apps;
 mod arguments;
 mod arrangements;
+mod course;
 mod failure;
 mod isolation;
 mod machine;
+mod path;
 mod report;
 mod rounds;
 mod usage;
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         None => isolation::run_apart(&arguments.options),
         Some(Part::Inside(inside)) => isolation::settle(&inside).and_then(|()| rounds::run(&inside)),
         Some(Part::Producer { listen }) => apps::producer::run(listen).map(|()| ExitCode::SUCCESS),
+        Some(Part::Holder) => path::hold().map(|()| ExitCode::SUCCESS),
+        Some(Part::Shaper { link, near, far }) => path::shaper::run(link, [near, far]).map(|()| ExitCode::SUCCESS),
         Some(Part::Consumer) => apps::consumer::run().map(|()| ExitCode::SUCCESS),
     };
     said(outcome)

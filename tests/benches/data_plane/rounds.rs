@@ -1,69 +1,21 @@
 //! Every arrangement in turn, round after round, so that what disturbs one disturbs all.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use crate::apps::App;
-use crate::arguments::{Inside, Options};
-use crate::arrangements::ground::{Ground, free_address};
+use crate::arguments::Inside;
+use crate::arrangements::ground::{Ground, Place};
 use crate::arrangements::{self, Arrangement, Running};
-use crate::failure::Result;
+use crate::course::{Course, Workload, courses};
+use crate::failure::{Failure, Result};
 use crate::machine::Machine;
+use crate::path::Path;
 use crate::report::{Report, Sample};
-use crate::workloads::{self, Apps, Figures};
+use crate::workloads::{Apps, Figures};
 
-/// One thing that is asked of each arrangement.
-#[derive(Debug, Clone, Copy)]
-pub enum Workload {
-    /// Bytes over so many connections.
-    Bulk(usize),
-    /// New connections.
-    SetUp,
-    /// Round trips on so many connections.
-    RoundTrips(usize),
-    /// Bytes over so many connections, one of which nobody reads.
-    Stuck(usize),
-}
-
-impl Workload {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Bulk(_) => "bulk",
-            Self::SetUp => "setup",
-            Self::RoundTrips(_) => "rtt",
-            Self::Stuck(_) => "stuck",
-        }
-    }
-
-    fn connections(self) -> usize {
-        match self {
-            Self::SetUp => 8,
-            Self::Bulk(count) | Self::RoundTrips(count) | Self::Stuck(count) => count,
-        }
-    }
-
-    fn ask(self, apps: &mut Apps, running: &Running, window: Duration) -> Result<Figures> {
-        match self {
-            Self::Bulk(count) => workloads::bulk(apps, running, count, 0, window),
-            Self::Stuck(count) => workloads::bulk(apps, running, count, 1, window),
-            Self::SetUp => workloads::set_up(apps, running, window / 2),
-            Self::RoundTrips(count) => workloads::round_trips(apps, running.entry, count, window / 4),
-        }
-    }
-}
-
-fn wanted(options: &Options) -> Vec<Workload> {
-    let connections = options.connections();
-    let most = connections.iter().copied().max().unwrap_or(1);
-    let mut all: Vec<Workload> = connections.iter().map(|count| Workload::RoundTrips(*count)).collect();
-    all.push(Workload::SetUp);
-    all.extend(connections.iter().map(|count| Workload::Bulk(*count)));
-    if most > 1 {
-        all.push(Workload::Stuck(most));
-    }
-    all.retain(|workload| options.wants_workload(workload.name()));
-    all
-}
+/// Which figure is told of while the bench runs.
+const HEADLINES: [&str; 4] = ["gbit_per_s", "set_ups_per_s", "rtt_p50_us", "idle_rss_kib_each"];
 
 /// Measures everything and reports it.
 ///
@@ -73,58 +25,118 @@ pub fn run(inside: &Inside) -> Result<ExitCode> {
     let options = &inside.options;
     let arrangements = arrangements::all(options)?;
     let machine = Machine::look(&inside.apart, &arrangements);
+    let mut stands: Vec<Stand> = courses(options).into_iter().map(Stand::new).collect();
     let mut samples = Vec::new();
     for round in 1..=options.rounds() {
-        for turn in 0..arrangements.len() {
-            // Direct comes first, the others each round in another order.
-            let others = arrangements.len() - 1;
-            let index = if turn == 0 { 0 } else { 1 + (turn - 1 + round) % others };
-            measure(inside, round, &arrangements[index], &mut samples);
+        for stand in &mut stands {
+            Runner { inside, round, samples: &mut samples }.run(stand, &arrangements);
         }
     }
+    drop(stands);
     let names = arrangements.into_iter().map(|arrangement| arrangement.name).collect();
     let report = Report::of(machine, names, samples);
     report.publish(options)?;
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn measure(inside: &Inside, round: usize, arrangement: &Arrangement, samples: &mut Vec<Sample>) {
-    let options = &inside.options;
-    eprint!("round {round}/{} {:<20}", options.rounds(), arrangement.name);
-    let mut record = |workload: &'static str, connections, outcome: Result<Figures>| {
-        let headline = ["gbit_per_s", "set_ups_per_s", "rtt_p50_us"];
+/// A course, and what stays for it from round to round.
+struct Stand {
+    course: Course,
+    path: Result<Option<Path>>,
+    kept: HashMap<String, (Ground, Running)>,
+}
+
+impl Stand {
+    fn new(course: Course) -> Self {
+        Self { path: course.link.as_ref().map(Path::make).transpose(), course, kept: HashMap::new() }
+    }
+}
+
+struct Runner<'a> {
+    inside: &'a Inside,
+    round: usize,
+    samples: &'a mut Vec<Sample>,
+}
+
+impl Runner<'_> {
+    /// One course of one round: direct first, the others each round in another order.
+    fn run(&mut self, stand: &mut Stand, arrangements: &[Arrangement]) {
+        let places = match &stand.path {
+            Ok(path) => path.as_ref().map_or([Place::HERE; 2], |path| path.places),
+            Err(failure) => {
+                let failure = Failure(failure.to_string());
+                return self.record("direct", stand.course.name(), 0, Err(failure));
+            }
+        };
+        let chosen: Vec<_> = arrangements.iter().filter(|arrangement| stand.course.has(&arrangement.kind)).collect();
+        for turn in 0..chosen.len() {
+            let others = chosen.len() - 1;
+            let index = if turn == 0 { 0 } else { 1 + (turn - 1 + self.round) % others };
+            eprint!("round {}/{} {:<32}", self.round, self.inside.options.rounds(), chosen[index].name);
+            self.measure(chosen[index], stand, places);
+            eprintln!();
+        }
+    }
+
+    fn measure(&mut self, arrangement: &Arrangement, stand: &mut Stand, places: [Place; 2]) {
+        let (name, course) = (&arrangement.name, &stand.course);
+        let mut running = stand.kept.remove(name);
+        let mut fresh = running.is_none();
+        let mut apps = None;
+        for workload in course.workloads.iter().filter(|workload| workload.suits(&arrangement.kind)) {
+            // What has had connections shows no more what the first ones take.
+            if matches!(workload, Workload::Idle(_)) && !fresh {
+                continue;
+            }
+            if running.is_none() {
+                match start(self.inside, arrangement, places) {
+                    Ok(started) => running = Some(started),
+                    Err(failure) => return self.record(name, "start", 0, Err(failure)),
+                }
+            }
+            let Some((ground, programs)) = &running else { return };
+            if apps.is_none() {
+                match start_apps(ground) {
+                    Ok(started) => apps = Some(started),
+                    Err(failure) => return self.record(name, "start", 0, Err(failure)),
+                }
+            }
+            let Some(both) = &mut apps else { return };
+            let outcome = workload.ask(both, programs, course.window);
+            fresh = false;
+            let called = if course.link.is_some() { course.name() } else { workload.name() };
+            if outcome.is_err() {
+                eprint!(" (it said: {})", programs.said());
+                // What is left open would disturb the rest.
+                (apps, running) = (None, None);
+            }
+            self.record(name, called, workload.connections(), outcome);
+        }
+        if let (true, Some(running)) = (arrangement.kind.stays(), running) {
+            stand.kept.insert(name.clone(), running);
+        }
+    }
+
+    fn record(&mut self, arrangement: &str, workload: &'static str, connections: usize, outcome: Result<Figures>) {
         match &outcome {
             Ok(figures) => {
-                let first = headline.iter().find_map(|name| figures.get(name)).copied().unwrap_or_default();
+                let first = HEADLINES.iter().find_map(|name| figures.get(name)).copied().unwrap_or_default();
                 let cost = figures.get("cpu_s_per_gb").map(|cost| format!("/{cost:.2}")).unwrap_or_default();
                 eprint!(" {workload}({connections}) {first:.1}{cost}");
             }
             Err(failure) => eprint!(" {workload}({connections}) FAILED to {failure}"),
         }
-        samples.push(Sample::new(round, &arrangement.name, workload, connections, outcome));
-    };
-    match started(inside, arrangement) {
-        Err(failure) => record("start", 0, Err(failure)),
-        Ok((mut apps, running)) => {
-            for workload in wanted(options) {
-                let outcome = workload.ask(&mut apps, &running, options.window());
-                let failed = outcome.is_err();
-                record(workload.name(), workload.connections(), outcome);
-                if failed {
-                    eprint!(" (it said: {})", running.said());
-                    // What is left open would disturb the rest.
-                    break;
-                }
-            }
-        }
+        self.samples.push(Sample::new(self.round, arrangement, workload, connections, outcome));
     }
-    eprintln!();
 }
 
-fn started(inside: &Inside, arrangement: &Arrangement) -> Result<(Apps, Running)> {
-    let address = free_address()?;
-    let apps = Apps { producer: App::producer(address)?, consumer: App::consumer()? };
-    let ground = Ground::make(inside.folder.join("arrangement"), address)?;
+fn start(inside: &Inside, arrangement: &Arrangement, places: [Place; 2]) -> Result<(Ground, Running)> {
+    let ground = Ground::make(&inside.folder, places)?;
     let running = arrangement.start(&ground)?;
-    Ok((apps, running))
+    Ok((ground, running))
+}
+
+fn start_apps(ground: &Ground) -> Result<Apps> {
+    let producer = App::producer(ground.prod, ground.producer)?;
+    Ok(Apps { producer, consumer: App::consumer(ground.cons)? })
 }

@@ -16,7 +16,7 @@ use crate::usage::{memory, processor_time};
 pub type Figures = BTreeMap<&'static str, f64>;
 
 /// Set-ups at once.
-const AT_ONCE: usize = 8;
+pub const AT_ONCE: usize = 8;
 
 /// The two applications.
 pub struct Apps {
@@ -31,16 +31,34 @@ fn figure(count: u64) -> f64 {
     count as f64
 }
 
+/// Connections that are open, and no more. Asked first: memory that was used once hides what is used now.
+///
+/// # Errors
+/// When they do not come up.
+pub fn idle(apps: &mut Apps, running: &Running, connections: usize) -> Result<Figures> {
+    let groups = running.groups();
+    let bare = memory(&groups);
+    apps.consumer.ask(format!("open {} {connections}", running.entry), Duration::ZERO)?;
+    let open = memory(&groups);
+    apps.consumer.ask("close", Duration::ZERO)?;
+    let programs = groups.len().max(1);
+    let each =
+        |before: u64, now: u64| (figure(now) - figure(before)) / figure((connections * programs) as u64) / 1024.0;
+    Ok(Figures::from([
+        ("bare_rss_mib", figure(bare.resident) / 1_048_576.0),
+        ("bare_dirty_mib", figure(bare.private_dirty) / 1_048_576.0),
+        ("idle_rss_kib_each", each(bare.resident, open.resident)),
+        ("idle_dirty_kib_each", each(bare.private_dirty, open.private_dirty)),
+    ]))
+}
+
 /// Bytes as fast as they go, over so many connections, of which `stuck` are not read.
 ///
 /// # Errors
 /// When not every byte that was sent has come.
 pub fn bulk(apps: &mut Apps, running: &Running, connections: usize, stuck: usize, window: Duration) -> Result<Figures> {
     let groups = running.groups();
-    let bare = memory(&groups);
     apps.consumer.ask(format!("open {} {connections}", running.entry), Duration::ZERO)?;
-    let idle = memory(&groups);
-
     let before = processor_time(&groups)?;
     apps.consumer.tell(format!("go {} {stuck}", window.as_millis()))?;
     let loaded = most_memory(&groups, window);
@@ -53,19 +71,12 @@ pub fn bulk(apps: &mut Apps, running: &Running, connections: usize, stuck: usize
     if came != sent {
         return Err(Failure(format!("carry bytes: {sent} were sent and {came} came")));
     }
-    let each = figure(connections as u64) * figure(groups.len().max(1) as u64);
-    let growth = |then: u64, now: u64| (figure(now) - figure(then)) / each / 1024.0;
     Ok(Figures::from([
         ("gbit_per_s", figure(in_window) * 8e-9 / window.as_secs_f64()),
         ("cpu_s_per_gb", spent.as_secs_f64() / (figure(sent) * 1e-9)),
         ("bytes", figure(sent)),
-        ("bare_rss_mib", figure(bare.resident) / 1_048_576.0),
-        ("bare_dirty_mib", figure(bare.private_dirty) / 1_048_576.0),
-        ("idle_rss_kib_each", growth(bare.resident, idle.resident)),
-        ("idle_dirty_kib_each", growth(bare.private_dirty, idle.private_dirty)),
         ("loaded_rss_mib", figure(loaded) / 1_048_576.0),
         ("after_rss_mib", figure(after.resident) / 1_048_576.0),
-        ("after_rss_kib_each", growth(bare.resident, after.resident)),
     ]))
 }
 

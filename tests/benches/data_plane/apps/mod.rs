@@ -13,6 +13,7 @@ pub mod producer;
 mod runtime;
 mod streams;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use crate::arrangements::ground::Place;
 use crate::failure::{Doing as _, Failure, Result};
 
 /// Every byte comes back.
@@ -46,8 +48,8 @@ impl App {
     ///
     /// # Errors
     /// When it does not start.
-    pub fn producer(listen: SocketAddr) -> Result<Self> {
-        let mut app = Self::start(&["producer", &listen.to_string()])?;
+    pub fn producer(place: Place, listen: SocketAddr) -> Result<Self> {
+        let mut app = Self::start(place, &["producer", &listen.to_string()])?;
         app.answer(Duration::ZERO)?;
         Ok(app)
     }
@@ -56,14 +58,21 @@ impl App {
     ///
     /// # Errors
     /// When it does not start.
-    pub fn consumer() -> Result<Self> {
-        Self::start(&["consumer"])
+    pub fn consumer(place: Place) -> Result<Self> {
+        Self::start(place, &["consumer"])
     }
 
-    fn start(arguments: &[&str]) -> Result<Self> {
+    /// Starts a part of this bench.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(place: Place, arguments: &[&str]) -> Result<Self> {
         let executable = std::env::current_exe().doing("find this program")?;
-        let mut child = Command::new(executable)
-            .args(arguments)
+        let mut words = place.entering().into_iter().map(OsString::from).collect::<Vec<_>>();
+        words.push(executable.into());
+        words.extend(arguments.iter().map(OsString::from));
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -79,6 +88,11 @@ impl App {
             }
         });
         Ok(Self { child, stdin, answers })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Tells it what to do, and waits for the answer: `lasting` is how long it takes by itself.

@@ -14,7 +14,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::{READY, STREAM};
@@ -145,5 +145,7 @@ async fn read(stream: Arc<TcpStream>, arrived: Arc<Arrived>, stuck: bool) -> io:
         if before + count as u64 >= arrived.wanted.load(Ordering::Acquire) {
             arrived.enough.notify_one();
         }
+        // A stream that always has more would keep all others waiting.
+        yield_now().await;
     }
 }

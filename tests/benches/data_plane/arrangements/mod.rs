@@ -3,6 +3,7 @@
 pub mod ground;
 mod plain;
 pub mod program;
+mod rendered;
 mod tunnel;
 
 use std::net::SocketAddr;
@@ -12,6 +13,8 @@ use nix::unistd::Pid;
 
 use self::ground::Ground;
 use self::program::Program;
+use self::rendered::{DESIGNS, Design, PAIRS};
+use self::tunnel::Settings;
 use crate::arguments::{Build, Options};
 use crate::failure::{Failure, Result};
 
@@ -43,6 +46,8 @@ pub enum Kind {
     StunnelDeployed,
     /// TLS 1.3 between two stunnels.
     StunnelTls,
+    /// The two ends of a session, CONS first, as the templates render them.
+    Session([Design; 2], PathBuf),
 }
 
 /// Whether HAProxy moves bytes through pipes.
@@ -55,6 +60,11 @@ pub enum Splice {
 }
 
 impl Kind {
+    /// Whether it goes on from round to round, because it takes long until it is ready.
+    pub fn stays(&self) -> bool {
+        matches!(self, Self::StunnelDeployed)
+    }
+
     /// The s2ds in it.
     pub fn s2ds(&self) -> Option<&PathBuf> {
         match self {
@@ -101,8 +111,9 @@ impl Arrangement {
             Kind::Nginx => add(plain::nginx(ground)?),
             Kind::Socat => add(plain::socat(ground)?),
             Kind::S2dsTls(path) => tunnel::s2ds(ground, path)?.into_iter().for_each(add),
-            Kind::StunnelDeployed => tunnel::stunnel(ground, tunnel::DEPLOYED)?.into_iter().for_each(add),
-            Kind::StunnelTls => tunnel::stunnel(ground, tunnel::TLS_1_3)?.into_iter().for_each(add),
+            Kind::StunnelDeployed => tunnel::stunnel(ground, Settings::Deployed)?.into_iter().for_each(add),
+            Kind::StunnelTls => tunnel::stunnel(ground, Settings::Tls13)?.into_iter().for_each(add),
+            Kind::Session(pair, s2ds) => rendered::session(ground, *pair, s2ds)?.into_iter().for_each(add),
         }
         Ok(running)
     }
@@ -138,6 +149,13 @@ pub fn all(options: &Options) -> Result<Vec<Arrangement>> {
             .map(|build| Arrangement { name: labelled("s2ds tls", build), kind: Kind::S2dsTls(build.path.clone()) }),
     );
     all.extend([fixed("stunnel deployed", Kind::StunnelDeployed), fixed("stunnel tls1.3", Kind::StunnelTls)]);
+    let named = |[cons, prod]: &[Design; 2]| match cons == prod {
+        true => format!("session {}", cons.name()),
+        false => format!("session {} to {}", cons.name(), prod.name()),
+    };
+    let every = || DESIGNS.into_iter().flat_map(|cons| DESIGNS.map(|prod| [cons, prod])).collect();
+    let pairs: Vec<[Design; 2]> = if options.all_pairs { every() } else { PAIRS.to_vec() };
+    all.extend(pairs.iter().map(|pair| fixed(&named(pair), Kind::Session(*pair, builds[0].path.clone()))));
     all.retain(|arrangement| matches!(arrangement.kind, Kind::Direct) || options.wants(&arrangement.name));
     Ok(all)
 }

@@ -1,10 +1,10 @@
-//! One plain hop: what comes in goes out as it is.
+//! One plain hop, near the consumer: what comes in goes out as it is.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use super::Splice;
-use super::ground::{Ground, free_address};
+use super::ground::Ground;
 use super::program::{Program, Start};
 use crate::failure::Result;
 
@@ -14,6 +14,7 @@ type Hop = (Program, SocketAddr);
 fn start(ground: &Ground, accept: SocketAddr, argv: &[&str]) -> Result<Hop> {
     let mut program = Program::start(Start {
         argv: argv.iter().map(ToString::to_string).collect(),
+        place: ground.cons,
         folder: &ground.folder,
         name: "hop",
         inherited: Vec::new(),
@@ -25,7 +26,7 @@ fn start(ground: &Ground, accept: SocketAddr, argv: &[&str]) -> Result<Hop> {
 
 /// s2ds with its defaults.
 pub fn s2ds(ground: &Ground, path: &Path) -> Result<Hop> {
-    let accept = free_address()?;
+    let accept = ground.cons.free_address()?;
     let text = format!("[[listener]]\naccept = \"{accept}\"\ntarget = \"{}\"\n", ground.producer);
     let config = ground.write("s2ds.toml", &text)?;
     start(ground, accept, &[&path.to_string_lossy(), &config.to_string_lossy()])
@@ -33,7 +34,7 @@ pub fn s2ds(ground: &Ground, path: &Path) -> Result<Hop> {
 
 /// HAProxy with its defaults, but for splicing.
 pub fn haproxy(ground: &Ground, splice: Splice) -> Result<Hop> {
-    let accept = free_address()?;
+    let accept = ground.cons.free_address()?;
     let options = match splice {
         Splice::No => "",
         Splice::Forced => "    option splice-request\n    option splice-response\n",
@@ -49,7 +50,7 @@ pub fn haproxy(ground: &Ground, splice: Splice) -> Result<Hop> {
 
 /// nginx as our template sets it up, with a worker for each processor.
 pub fn nginx(ground: &Ground) -> Result<Hop> {
-    let accept = free_address()?;
+    let accept = ground.cons.free_address()?;
     let modules = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules"];
     let module = modules.iter().map(|folder| Path::new(folder).join("ngx_stream_module.so")).find(|path| path.exists());
     let load = module.map(|path| format!("load_module {};\n", path.display())).unwrap_or_default();
@@ -68,7 +69,7 @@ pub fn nginx(ground: &Ground) -> Result<Hop> {
 
 /// socat with the buffer that suits it best, a process for each connection.
 pub fn socat(ground: &Ground) -> Result<Hop> {
-    let accept = free_address()?;
+    let accept = ground.cons.free_address()?;
     let (from, to) = (
         format!("TCP-LISTEN:{},bind={},fork,reuseaddr,backlog=4096,nodelay", accept.port(), accept.ip()),
         format!("TCP:{},nodelay", ground.producer),

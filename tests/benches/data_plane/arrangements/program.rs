@@ -15,13 +15,14 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::ground::Place;
 use crate::failure::{Doing as _, Failure, Result};
 
 /// All groups that run, for [`end_all`].
 static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 /// No program here takes longer to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often the kernel's list of sockets is looked at.
+/// How often it is looked whether a program is there yet.
 const LOOK: Duration = Duration::from_millis(5);
 /// How much of a log is shown.
 const SHOWN: usize = 2000;
@@ -38,6 +39,8 @@ pub struct Program {
 pub struct Start<'a> {
     /// The program and its arguments.
     pub argv: Vec<String>,
+    /// Where it runs.
+    pub place: Place,
     /// Where it works and where its log goes.
     pub folder: &'a Path,
     /// Tells its log from others.
@@ -54,7 +57,8 @@ impl Program {
     /// # Errors
     /// When it cannot be executed.
     pub fn start(how: Start<'_>) -> Result<Self> {
-        let (name, arguments) = how.argv.split_first().doing("start nothing")?;
+        let words: Vec<String> = how.place.entering().into_iter().chain(how.argv).collect();
+        let (name, arguments) = words.split_first().doing("start nothing")?;
         let log = how.folder.join(format!("{}.log", how.name));
         let output = File::create(&log).doing("make a log")?;
         let errors = output.try_clone().doing("make a log")?;
@@ -87,24 +91,42 @@ impl Program {
     /// # Errors
     /// When it ends instead, or takes too long.
     pub fn listens_on(&mut self, address: SocketAddr) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while !listening(self.group, address.port()) {
+        let group = self.group;
+        self.reaches(&format!("listen on {address}"), PATIENCE, |_| listening(group, address.port()))
+    }
+
+    /// Waits until its log has such a line.
+    ///
+    /// # Errors
+    /// When it ends instead, or takes too long.
+    pub fn says(&mut self, what: &str, patience: Duration, is_it: impl Fn(&str) -> bool) -> Result<()> {
+        self.reaches(&format!("say {what}"), patience, |program| program.log().lines().any(&is_it))
+    }
+
+    fn reaches(&mut self, what: &str, patience: Duration, there: impl Fn(&Self) -> bool) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        while !there(self) {
             if let Some(status) = self.child.try_wait().doing("look at a program")? {
                 return Err(Failure(format!("start a program: {status}: {}", self.said())));
             }
             if Instant::now() > deadline {
-                return Err(Failure(format!("see {address} listened on: {}", self.said())));
+                return Err(Failure(format!("see a program {what}: {}", self.said())));
             }
-            // The kernel tells nobody when somebody listens.
+            // Neither the kernel's list of sockets nor a log tells when it changes.
             sleep(LOOK);
         }
         Ok(())
     }
 
+    fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The end of its log.
     pub fn said(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        String::from_utf8_lossy(&text[text.len().saturating_sub(SHOWN)..]).into_owned()
+        let log = self.log();
+        let start = log.char_indices().rev().nth(SHOWN).map_or(0, |(start, _)| start);
+        log[start..].to_owned()
     }
 }
 

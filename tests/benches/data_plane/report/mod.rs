@@ -1,7 +1,9 @@
 //! From samples to what is read: medians, thresholds, JSON, a table, plots.
 
+mod plot;
 mod summary;
 mod table;
+mod thresholds;
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +11,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use self::summary::{Line, summarize};
+use self::thresholds::{Threshold, judge};
 use crate::arguments::Options;
 use crate::failure::{Doing as _, Result};
 use crate::machine::Machine;
@@ -48,6 +51,7 @@ impl Sample {
 pub struct Report {
     machine: Machine,
     arrangements: Vec<String>,
+    thresholds: Vec<Threshold>,
     summary: Vec<Line>,
     samples: Vec<Sample>,
 }
@@ -55,7 +59,8 @@ pub struct Report {
 impl Report {
     /// Summarizes the samples.
     pub fn of(machine: Machine, arrangements: Vec<String>, samples: Vec<Sample>) -> Self {
-        Self { summary: summarize(&arrangements, &samples), machine, arrangements, samples }
+        let (thresholds, summary) = (judge(&arrangements, &samples), summarize(&arrangements, &samples));
+        Self { machine, arrangements, thresholds, summary, samples }
     }
 
     /// Whether nothing failed.
@@ -74,7 +79,8 @@ impl Report {
         let Some(folder) = &options.save else { return Ok(()) };
         fs::create_dir_all(folder).doing(format!("make {}", folder.display()))?;
         keep(&folder.join("data_plane.json"), &json)?;
-        keep(&folder.join("data_plane.md"), &table)
+        keep(&folder.join("data_plane.md"), &table)?;
+        plot::draw(self, folder)
     }
 }
 

@@ -71,20 +71,18 @@ fn line(
     workload: &'static str,
     connections: usize,
     figure: &'static str,
-    mut values: Vec<f64>,
+    values: Vec<f64>,
 ) -> Option<Line> {
+    let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), v| (min.min(*v), max.max(*v)));
+    let rounds = values.len();
+    let median = median(values)?;
+    Some(Line { arrangement: arrangement.to_owned(), workload, connections, figure, median, min, max, rounds })
+}
+
+/// The middle, if there is one.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    let (min, max) = (*values.first()?, *values.last()?);
     let middle = values.len() / 2;
-    let median = if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
-    Some(Line {
-        arrangement: arrangement.to_owned(),
-        workload,
-        connections,
-        figure,
-        median,
-        min,
-        max,
-        rounds: values.len(),
-    })
+    let upper = *values.get(middle)?;
+    Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
 }

@@ -2,23 +2,39 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
 use super::summary::RATIO;
+use super::thresholds::{Bound, Threshold};
+use super::{Report, Sample};
+
+/// What a reader has to know.
+const METHOD: &str = "\
+Medians over all rounds, least and most in brackets. In each round every arrangement is started anew and asked everything, \
+and `to direct` is against a direct connection in the same round. Producer, consumer and proxies share the processors. \
+The producer writes one buffer again and again, the consumer has the kernel drop what came; bytes sent and bytes come \
+are compared each time. `CPU s/GB` is user and system time of the proxies' processes alone, workers and ended children \
+too. Memory `each` is the growth for an open connection, in each of the programs. `loaded` and `after` are all programs \
+together, while bytes flow and when all have come. `stuck` is with one of the connections never read. `setup` is 8 \
+connections at once, each to its first echo. What a program computes in threads of the policy SCHED_BATCH is not counted: \
+the deployed release's stunnel looks for Diffie-Hellman parameters there, for as long as a minute, and is measured when it \
+has them; it alone goes on from round to round. `path` is a link of 1 Gbit/s with a round trip of 20 ms, and `lossy path` the same with one \
+packet in a thousand lost, both by a packet shaper of the bench's own between two network namespaces (TUN, MTU 9000).\n";
 
 /// A heading, the figure below it, and how many decimals it is shown with.
 type Column = (&'static str, &'static str, usize);
 
+/// Over a link of the bench's own.
+const LONG_WAY: &[Column] = &[("Gb/s", "gbit_per_s", 3), ("to direct", RATIO, 3), ("CPU s/GB", "cpu_s_per_gb", 3)];
+
 /// Columns of each workload.
-const COLUMNS: [(&str, &[Column]); 4] = [
+const COLUMNS: [(&str, &[Column]); 7] = [
     (
         "bulk",
         &[
             ("Gb/s", "gbit_per_s", 2),
             ("to direct", RATIO, 3),
             ("CPU s/GB", "cpu_s_per_gb", 3),
-            ("idle KiB each", "idle_rss_kib_each", 1),
             ("loaded MiB", "loaded_rss_mib", 1),
-            ("after KiB each", "after_rss_kib_each", 1),
+            ("after MiB", "after_rss_mib", 1),
         ],
     ),
     ("stuck", &[("Gb/s", "gbit_per_s", 2), ("to direct", RATIO, 3), ("CPU s/GB", "cpu_s_per_gb", 3)]),
@@ -31,12 +47,23 @@ const COLUMNS: [(&str, &[Column]); 4] = [
             ("p99 ms", "set_up_p99_ms", 2),
         ],
     ),
+    (
+        "idle",
+        &[
+            ("bare RSS MiB", "bare_rss_mib", 1),
+            ("bare dirty MiB", "bare_dirty_mib", 1),
+            ("RSS KiB each", "idle_rss_kib_each", 1),
+            ("dirty KiB each", "idle_dirty_kib_each", 1),
+        ],
+    ),
+    ("path", LONG_WAY),
+    ("lossy path", LONG_WAY),
     ("rtt", &[("p50 µs", "rtt_p50_us", 0), ("p99 µs", "rtt_p99_us", 0)]),
 ];
 
-/// All tables, one for each workload and number of connections.
+/// The machine, the thresholds, and a table for each workload and number of connections.
 pub fn markdown(report: &Report) -> String {
-    let mut text = String::new();
+    let mut text = preface(report);
     for (workload, columns) in COLUMNS {
         let mut counts: Vec<usize> =
             report.summary.iter().filter(|line| line.workload == workload).map(|line| line.connections).collect();
@@ -45,6 +72,42 @@ pub fn markdown(report: &Report) -> String {
         for count in counts {
             text += &table(report, workload, count, columns);
         }
+    }
+    text
+}
+
+fn preface(report: &Report) -> String {
+    let machine = &report.machine;
+    let programs: Vec<_> = machine.programs.iter().map(|(name, version)| format!("- {name}: {version}\n")).collect();
+    let mut text = format!(
+        "# The data plane, measured\n\n{}: {} × {}, {} GiB, {}, kernel {}, TCP {}; apart from the host by: {}.\n\n{}\n\
+         {METHOD}\n",
+        machine.date,
+        machine.processors,
+        machine.processor,
+        machine.memory_gib,
+        machine.system,
+        machine.kernel,
+        machine.congestion_control,
+        machine.apart,
+        programs.concat()
+    );
+    if !report.thresholds.is_empty() {
+        text += "## Thresholds\n\n| | has to be | is | |\n|---|---:|---:|---|\n";
+    }
+    for threshold in &report.thresholds {
+        let sign = if threshold.bound == Bound::AtMost { "≤" } else { "≥" };
+        let met = if threshold.met { "met" } else { "**not met**" };
+        let Threshold { what, limit, measured, .. } = threshold;
+        writeln!(text, "| {what} | {sign} {limit} | {measured:.3} | {met} |").expect("writing to a String cannot fail");
+    }
+    let failed = report.samples.iter().filter_map(|sample| Some((sample, sample.failed_to.as_ref()?)));
+    for (index, (sample, failure)) in failed.enumerate() {
+        text += if index == 0 { "\n## What failed\n\n" } else { "" };
+        let Sample { round, arrangement, workload, connections, .. } = sample;
+        let first = failure.lines().next().unwrap_or_default();
+        writeln!(text, "- round {round}, {arrangement}, {workload}({connections}): failed to {first}")
+            .expect("writing to a String cannot fail");
     }
     text
 }
