@@ -10,12 +10,13 @@ use serde_json::json;
 
 use super::browser;
 use super::gateway::{Failure, Protection, print_json};
-use super::logins::{entry_json, until};
+use super::logins::{entry_json, place, until};
+use crate::causes::causes;
 use crate::client::{ClientError, Gateway};
 use crate::http::HttpClient;
 use crate::login::{
-    Authorization, DEPLOYED_STORE, Device, Entry, Kind, LoginError, Loopback, Provider, Purpose, Store, Tokens,
-    fresh_token, import,
+    Authorization, Book, DEPLOYED_STORE, Device, Entry, Keeping, Kind, LoginError, Loopback, Provider, Purpose, Store,
+    Tokens, fresh_token, import, look_for_keyring,
 };
 use crate::session::Endpoint;
 
@@ -30,12 +31,26 @@ enum Flow {
     Paste,
 }
 
+/// Where tokens are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Where {
+    /// As they are; at first sealed where a keyring answers, else in the file
+    Auto,
+    /// In a file that you alone can read
+    File,
+    /// In that file, sealed with a key that the desktop's keyring has, or not at all
+    Keyring,
+}
+
+/// Says where for every login, so that batch jobs and desktops need no flag.
+const WHERE: &str = "SCISTREAM_TOKEN_STORE";
+
 #[derive(Args)]
 #[command(after_help = "The gateway tells where to log in:\n  s2uc login --s2cs gw1:5000\n\
     Gateways of the deployed release do not; their site tells the ID of their Globus client:\n  \
     s2uc login --scope ID --s2cs gw1:5000\n\
     Tokens are kept in $XDG_DATA_HOME/scistream/tokens.json (~/.local/share), for you alone, and renewed\n\
-    before they expire. Each command sends its gateway the token that was got for it, and no other.\n\
+    before they expire; on a desktop they are sealed with a key in its keyring (--store). Each command sends its gateway the token that was got for it, and no other.\n\
     A second gateway with the same provider needs a login too, which then opens no browser.")]
 pub(super) struct Login {
     /// The gateway [default: localhost:5000]
@@ -59,14 +74,52 @@ pub(super) struct Login {
     /// The Globus client of a gateway that does not tell where to log in: the deployed release's
     #[arg(long, value_name = "ID")]
     scope: Option<String>,
+    /// Where tokens are kept from now on, also those that are there [default: what the variable
+    /// SCISTREAM_TOKEN_STORE says, else auto]
+    #[arg(long, value_enum, value_name = "WHERE")]
+    store: Option<Where>,
     #[command(flatten)]
     protection: Protection,
 }
 
+impl Login {
+    fn keeping(&self) -> Result<Keeping, Failure> {
+        let said = match (self.store, std::env::var(WHERE)) {
+            (Some(said), _) => Some(said),
+            (None, Ok(word)) if !word.is_empty() => Some(Where::from_str(&word, true).map_err(|_| {
+                Failure::usage(format!("the variable {WHERE} must be auto, file or keyring, not {word:?}"))
+            })?),
+            (None, _) => None,
+        };
+        Ok(match said {
+            None | Some(Where::Auto) => Keeping::Auto,
+            Some(Where::File) => Keeping::File,
+            Some(Where::Keyring) => Keeping::Keyring,
+        })
+    }
+}
+
+/// Changes what is kept, where the person wants it kept.
+async fn keep(store: &Store, how: Keeping, change: impl FnOnce(&mut Book)) -> Result<Book, Failure> {
+    let mut locked = store.lock().await?;
+    let mut book = locked.read().await?;
+    if let Some(why) = locked.keep(how).await? {
+        eprintln!("s2uc: the keyring is of no use ({}); the tokens are kept in the file alone", causes(&why));
+    }
+    change(&mut book);
+    locked.write(&book).await?;
+    Ok(book)
+}
+
 pub(super) async fn login(command: Login, json: bool) -> Result<ExitCode, Failure> {
     let store = Store::of_user()?;
+    let how = command.keeping()?;
+    if how == Keeping::Keyring {
+        // Nobody is to log in for nothing.
+        look_for_keyring().map_err(LoginError::Unkept)?;
+    }
     if let Some(path) = &command.import {
-        return import_all(&store, path, json).await;
+        return import_all(&store, how, path, json).await;
     }
     hint_at_deployed_store();
     let Some(offer) = offer(&command).await? else {
@@ -77,9 +130,9 @@ pub(super) async fn login(command: Login, json: bool) -> Result<ExitCode, Failur
         }
         return Ok(ExitCode::SUCCESS);
     };
-    if let Some(entry) = adopted(&store, &command, &Purpose::of(&offer)).await? {
+    if let Some(entry) = adopted(&store, how, &command, &Purpose::of(&offer)).await? {
         if json {
-            print_json(&entry_json(&store.read()?, &entry));
+            print_json(&entry_json(&store.read().await?, &entry));
         } else {
             say!("logged in already at {}; {} is sent that token from now on", entry.purpose, address(&command));
         }
@@ -88,14 +141,14 @@ pub(super) async fn login(command: Login, json: bool) -> Result<ExitCode, Failur
     let http = HttpClient::new(None).map_err(LoginError::from)?;
     let provider = Provider::find(&offer, &http).await?;
     let entry = Entry::new(&provider, tokens(&command, &provider, &http).await?);
-    let locked = store.lock().await?;
-    let mut book = locked.read()?;
-    // With --scope alone no gateway is meant.
-    if command.s2cs.is_some() || command.scope.is_none() {
-        book.gateways.insert(address(&command).to_string(), Purpose::of(&offer));
-    }
-    book.put(entry.clone());
-    locked.write(&book)?;
+    let book = keep(&store, how, |book| {
+        // With --scope alone no gateway is meant.
+        if command.s2cs.is_some() || command.scope.is_none() {
+            book.gateways.insert(address(&command).to_string(), Purpose::of(&offer));
+        }
+        book.put(entry.clone());
+    });
+    let book = book.await?;
     if json {
         print_json(&entry_json(&book, &entry));
     } else {
@@ -107,9 +160,9 @@ pub(super) async fn login(command: Login, json: bool) -> Result<ExitCode, Failur
 
 /// The login that there is for another gateway, if this one takes it; nobody need log
 /// in twice. At a gateway that has it, a person logs in anew.
-async fn adopted(store: &Store, command: &Login, purpose: &Purpose) -> Result<Option<Entry>, Failure> {
+async fn adopted(store: &Store, how: Keeping, command: &Login, purpose: &Purpose) -> Result<Option<Entry>, Failure> {
     let gateway = address(command).to_string();
-    let known = store.read()?;
+    let known = store.read().await?;
     if known.login(purpose).is_none() || known.gateways.contains_key(&gateway) || command.scope.is_some() {
         return Ok(None);
     }
@@ -117,11 +170,10 @@ async fn adopted(store: &Store, command: &Login, purpose: &Purpose) -> Result<Op
     if !matches!(fresh_token(store, purpose).await, Ok(Some(_))) {
         return Ok(None);
     }
-    let locked = store.lock().await?;
-    let mut book = locked.read()?;
-    book.gateways.insert(gateway, purpose.clone());
-    locked.write(&book)?;
-    Ok(book.login(purpose).cloned())
+    let book = keep(store, how, |book| {
+        book.gateways.insert(gateway, purpose.clone());
+    });
+    Ok(book.await?.login(purpose).cloned())
 }
 
 fn address(command: &Login) -> Endpoint {
@@ -214,17 +266,14 @@ async fn tokens(command: &Login, provider: &Provider, http: &HttpClient) -> Resu
     }
 }
 
-async fn import_all(store: &Store, path: &Path, json: bool) -> Result<ExitCode, Failure> {
+async fn import_all(store: &Store, how: Keeping, path: &Path, json: bool) -> Result<ExitCode, Failure> {
     let entries = import(path).await?;
-    let locked = store.lock().await?;
-    let mut book = locked.read()?;
-    entries.iter().cloned().for_each(|entry| book.put(entry));
-    locked.write(&book)?;
+    let book = keep(store, how, |book| entries.iter().cloned().for_each(|entry| book.put(entry))).await?;
     if json {
         let imported: Vec<_> = entries.iter().map(|entry| entry_json(&book, entry)).collect();
         print_json(&json!({ "imported": imported }));
     } else {
-        say!("{} logins imported into {}", entries.len(), store.path().display());
+        say!("{} logins imported into {}", entries.len(), place(store)?);
         eprintln!("s2uc: {} still holds the tokens; remove it when no older release needs it", path.display());
     }
     Ok(ExitCode::SUCCESS)

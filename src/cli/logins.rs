@@ -12,7 +12,7 @@ use super::login::hint_at_deployed_store;
 use super::sessions::duration;
 use crate::causes::causes;
 use crate::http::HttpClient;
-use crate::login::{Book, Entry, LoginError, Provider, Purpose, Revoked, Store, fresh_token, revoke};
+use crate::login::{Book, Entry, Kept, LoginError, Provider, Purpose, Revoked, Store, fresh_token, revoke};
 use crate::session::{Endpoint, Host};
 
 /// Which logins; none named: all.
@@ -48,7 +48,7 @@ pub(super) struct Logout {
 
 impl Which {
     async fn purposes(&self, store: &Store) -> Result<Vec<Purpose>, Failure> {
-        let book = store.read()?;
+        let book = store.read().await?;
         if let Some(id) = &self.scope {
             return Ok(vec![Purpose::of(&Provider::globus_login(id))]);
         }
@@ -72,7 +72,7 @@ impl Which {
 pub(super) async fn check_auth(command: CheckAuth, json: bool) -> Result<ExitCode, Failure> {
     let store = Store::of_user()?;
     let purposes = command.which.purposes(&store).await?;
-    let book = store.read()?;
+    let book = store.read().await?;
     let entries: Vec<_> = purposes.iter().filter_map(|purpose| book.login(purpose)).collect();
     if command.print_token {
         return print_token(&store, &entries, json).await;
@@ -80,12 +80,14 @@ pub(super) async fn check_auth(command: CheckAuth, json: bool) -> Result<ExitCod
     let usable = entries.iter().any(|entry| is_usable(entry));
     if json {
         let logins: Vec<_> = entries.iter().map(|entry| entry_json(&book, entry)).collect();
-        print_json(&json!({ "authenticated": usable, "logins": logins }));
+        let sealed = store.kept()? == Some(Kept::Sealed);
+        print_json(&json!({ "authenticated": usable, "logins": logins, "store": store.path(), "sealed": sealed }));
     } else if entries.is_empty() {
         eprintln!("s2uc: nobody has logged in; s2uc login --s2cs HOST:PORT does");
         hint_at_deployed_store();
     } else {
         entries.iter().for_each(|entry| show(&book, entry));
+        say!("kept in   {}", place(&store)?);
     }
     Ok(if usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -112,13 +114,13 @@ pub(super) async fn logout(command: Logout, json: bool) -> Result<ExitCode, Fail
     let http = HttpClient::new(None).map_err(LoginError::from)?;
     let (mut told, mut faults) = (Vec::new(), 0);
     for purpose in &purposes {
-        let locked = store.lock().await?;
-        let mut book = locked.read()?;
+        let mut locked = store.lock().await?;
+        let mut book = locked.read().await?;
         let Some(entry) = book.login(purpose).cloned() else { continue };
         let outcome = revoke(&entry, &http).await;
         // What could not be revoked is not kept either.
         book.remove(purpose);
-        locked.write(&book)?;
+        locked.write(&book).await?;
         let fate = match &outcome {
             Ok(Revoked::AtOnce) => "its tokens hold no more".to_owned(),
             Ok(Revoked::WhenItExpires) => format!("its access token cannot be revoked; {}", until(&entry)),
@@ -139,6 +141,12 @@ pub(super) async fn logout(command: Logout, json: bool) -> Result<ExitCode, Fail
         say!("nobody has logged in");
     }
     Ok(if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where tokens are, in words.
+pub(super) fn place(store: &Store) -> Result<String, LoginError> {
+    let seal = if store.kept()? == Some(Kept::Sealed) { ", sealed with a key in the keyring" } else { "" };
+    Ok(format!("{}{seal}", store.path().display()))
 }
 
 fn is_usable(entry: &Entry) -> bool {

@@ -69,7 +69,7 @@ impl TokenChoice {
             return Ok(Some(Found::Given(token)));
         }
         // Only one for which somebody has said so: what a gateway asks for, another may have the right to.
-        match store.read()?.login_for(&address.to_string()) {
+        match store.read().await?.login_for(&address.to_string()) {
             Some(entry) => Ok(fresh_token(&store, &entry.purpose).await?.map(Found::ForIt)),
             None => Ok(None),
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::KeyringError;
 use crate::http::HttpError;
 use crate::issuer::IssuerError;
 use crate::tls::TlsError;
@@ -100,6 +101,21 @@ pub enum LoginError {
         path: PathBuf,
         /// What is wrong with it.
         why: String,
+    },
+    /// The keyring does not take the key to the tokens.
+    #[error("keep the key to the tokens in the keyring (s2uc login --store file does without)")]
+    Unkept(#[source] KeyringError),
+    /// The keyring does not give the key to the tokens.
+    #[error(
+        "get the key to {} from the keyring; unlock it, or remove the file and log in again (--store file does \
+         without a keyring)", path.display()
+    )]
+    Sealed {
+        /// The tokens' file.
+        path: PathBuf,
+        /// What the keyring said.
+        #[source]
+        source: KeyringError,
     },
     /// Another s2uc does not give the file back.
     #[error("lock {}: another s2uc has held it for {} s", path.display(), waited.as_secs())]

@@ -23,7 +23,7 @@ const AHEAD: Duration = Duration::from_secs(60);
 /// [`LoginError`]
 pub async fn fresh_token(store: &Store, purpose: &Purpose) -> Result<Option<SecretString>, LoginError> {
     let current = |entry: &Entry| entry.holds_for(AHEAD).then(|| entry.access_token.clone());
-    match store.read()?.login(purpose) {
+    match store.read().await?.login(purpose) {
         None => return Ok(None),
         Some(entry) => {
             if let Some(token) = current(entry) {
@@ -31,8 +31,8 @@ pub async fn fresh_token(store: &Store, purpose: &Purpose) -> Result<Option<Secr
             }
         }
     }
-    let locked = store.lock().await?;
-    let mut book = locked.read()?;
+    let mut locked = store.lock().await?;
+    let mut book = locked.read().await?;
     let Some(entry) = book.login(purpose) else { return Ok(None) };
     if let Some(token) = current(entry) {
         return Ok(Some(token));
@@ -49,7 +49,7 @@ pub async fn fresh_token(store: &Store, purpose: &Purpose) -> Result<Option<Secr
             entry.renew(tokens);
             let token = entry.access_token.clone();
             book.put(entry);
-            locked.write(&book)?;
+            locked.write(&book).await?;
             Ok(Some(token))
         }
         // It does for now; the next call tries again.

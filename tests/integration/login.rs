@@ -3,6 +3,7 @@
 mod faults;
 mod flows;
 mod guarded;
+mod keyring;
 mod older;
 mod sending;
 

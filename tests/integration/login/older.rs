@@ -73,7 +73,7 @@ async fn a_scope_of_the_deployed_release_means_globus() {
 }
 
 /// The storage as globus-sdk 3.41 makes it, with tokens for a gateway and for Globus itself.
-const STORAGE: &str = r#"
+pub(super) const STORAGE: &str = r#"
 import json, sqlite3
 database = sqlite3.connect(".storage.db")
 database.executescript("""

@@ -7,6 +7,7 @@ pub mod authorization_server;
 pub mod browser;
 pub mod command;
 pub mod deployed_stunnel;
+pub mod desktop;
 pub mod django_server;
 pub mod firewall;
 pub mod gateway;
