@@ -86,9 +86,9 @@ impl Authenticator {
         outcome
     }
 
-    /// Nobody is shown a token that says that it is another's.
+    /// Nobody is shown a token that is said to be another's, by itself or by its bearer.
     fn concerned<'a>(&'a self, token: &Token) -> impl Iterator<Item = &'a Provider> {
-        let claimed = claimed_issuer(token);
+        let claimed = claimed_issuer(token).or_else(|| token.said_issuer().map(ToOwned::to_owned));
         let is_of_one = claimed.is_some() && self.providers.iter().any(|provider| provider.issuer == claimed);
         self.providers.iter().filter(move |provider| match (&provider.way, is_of_one) {
             (_, true) => provider.issuer == claimed,

@@ -24,4 +24,4 @@ pub use caller::{Caller, Identity};
 pub use certificate::{CERTIFICATE, certified};
 pub use guard::{Guard, GuardError, Limits, share_of};
 pub use provider::{Kind, Login, ProviderSettings, Providers};
-pub use token::Token;
+pub use token::{ISSUER_HEADER, Token};

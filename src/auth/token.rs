@@ -10,11 +10,17 @@ const LONGEST: usize = 16 << 10;
 /// What clients send that have none.
 const NO_TOKEN: &str = "INVALID_TOKEN";
 
+/// The metadata in which a client may say who made its token, so that no other
+/// provider of the gateway's is shown it.
+pub const ISSUER_HEADER: &str = "scistream-issuer";
+
 /// A token that a caller sent. Shown only as the start of its SHA-256.
 #[derive(Clone)]
 pub struct Token {
     text: SecretString,
     digest: [u8; 32],
+    /// Who made it, as its bearer says.
+    issuer: Option<String>,
 }
 
 impl Token {
@@ -30,7 +36,18 @@ impl Token {
         // RFC 6750 section 2.1: b64token, and nothing else.
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b);
         let plausible = !text.is_empty() && text.len() <= LONGEST && text.bytes().all(is_token) && text != NO_TOKEN;
-        plausible.then(|| Self { text: text.into(), digest: sha256(text.as_bytes()) })
+        plausible.then(|| Self { text: text.into(), digest: sha256(text.as_bytes()), issuer: None })
+    }
+
+    /// The same, made by that one, as its bearer says: nobody else is to be shown it.
+    #[must_use]
+    pub fn said_to_be_of(self, issuer: Option<&str>) -> Self {
+        Self { issuer: issuer.map(ToOwned::to_owned), ..self }
+    }
+
+    /// Who made it, as its bearer says.
+    pub(super) fn said_issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
     }
 
     /// The token itself, for the provider that is to judge it.

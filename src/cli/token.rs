@@ -27,8 +27,8 @@ pub(crate) struct TokenChoice {
 
 /// A token, and how sure we are of whom it goes to.
 enum Found {
-    /// The gateway is known to take it as RFC 6750 has it.
-    ForIt(SecretString),
+    /// The gateway is known to take it as RFC 6750 has it, and who made it is known.
+    ForIt(SecretString, String),
     /// The user says so; the gateway may run any release.
     Given(SecretString),
 }
@@ -46,7 +46,10 @@ impl TokenChoice {
             return Err(Failure::usage(format!("no token is sent to {address} without TLS; leave out --ssl=False")));
         }
         match found {
-            Found::ForIt(token) => gateway.with_token(token.expose_secret()).map_err(|_| unsendable()),
+            Found::ForIt(token, issuer) => {
+                let gateway = gateway.with_token(token.expose_secret()).map_err(|_| unsendable())?;
+                gateway.with_issuer(&issuer).map_err(|_| unsendable())
+            }
             Found::Given(token) => given(gateway, token.expose_secret()).await,
         }
     }
@@ -70,7 +73,10 @@ impl TokenChoice {
         }
         // Only one for which somebody has said so: what a gateway asks for, another may have the right to.
         match store.read().await?.login_for(&address.to_string()) {
-            Some(entry) => Ok(fresh_token(&store, &entry.purpose).await?.map(Found::ForIt)),
+            Some(entry) => {
+                let issuer = entry.purpose.issuer.clone();
+                Ok(fresh_token(&store, &entry.purpose).await?.map(|token| Found::ForIt(token, issuer)))
+            }
             None => Ok(None),
         }
     }

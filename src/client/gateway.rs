@@ -15,6 +15,7 @@ use super::answers::listeners;
 use super::dial::{Channel, Security, dial, dial_socket};
 use super::error::ClientError;
 use super::half::Ask;
+use crate::auth::ISSUER_HEADER;
 use crate::session::{Endpoint, Role, Uid};
 
 /// What clients send that have no token.
@@ -32,6 +33,8 @@ pub struct Gateway {
     client: ControlClient<Channel>,
     sessions: GatewayClient<Channel>,
     token: MetadataValue<Ascii>,
+    /// Who made the token, for gateways that know several.
+    issuer: Option<MetadataValue<Ascii>>,
 }
 
 impl Gateway {
@@ -53,7 +56,7 @@ impl Gateway {
 
     fn over(channel: Channel, name: String) -> Self {
         let (client, sessions) = (ControlClient::new(channel.clone()), GatewayClient::new(channel));
-        Self { name, client, sessions, token: MetadataValue::from_static(NO_TOKEN) }
+        Self { name, client, sessions, token: MetadataValue::from_static(NO_TOKEN), issuer: None }
     }
 
     /// Sends this token instead of the word that says there is none.
@@ -62,6 +65,15 @@ impl Gateway {
     /// It cannot be sent: it holds characters that no header may.
     pub fn with_token(self, token: &str) -> Result<Self, InvalidMetadataValue> {
         self.with_credentials(&format!("{BEARER}{token}"))
+    }
+
+    /// Says along with it who made the token, so that the gateway shows it to nobody else.
+    ///
+    /// # Errors
+    /// It cannot be sent: it holds characters that no header may.
+    pub fn with_issuer(mut self, issuer: &str) -> Result<Self, InvalidMetadataValue> {
+        self.issuer = Some(issuer.parse()?);
+        Ok(self)
     }
 
     /// The same for a gateway that runs the deployed release, which takes the token alone.
@@ -208,7 +220,7 @@ impl Gateway {
     /// [`ClientError`]
     pub async fn watch(&self, after: u64, id: &str) -> Result<Streaming<gateway::Event>, ClientError> {
         let mut request = Request::new(gateway::WatchRequest { after, id: id.into() });
-        request.metadata_mut().insert("authorization", self.token.clone());
+        self.sign(&mut request);
         self.answered("watch the sessions", self.sessions.clone().watch(request).await)
     }
 
@@ -283,8 +295,15 @@ impl Gateway {
     fn prepared<T>(&self, message: T, deadline: Duration) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(deadline);
-        request.metadata_mut().insert("authorization", self.token.clone());
+        self.sign(&mut request);
         request
+    }
+
+    fn sign<T>(&self, request: &mut Request<T>) {
+        request.metadata_mut().insert("authorization", self.token.clone());
+        if let Some(issuer) = &self.issuer {
+            request.metadata_mut().insert(ISSUER_HEADER, issuer.clone());
+        }
     }
 
     fn answered<T>(&self, doing: &'static str, outcome: Result<Response<T>, Status>) -> Result<T, ClientError> {

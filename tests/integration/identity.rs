@@ -411,6 +411,28 @@ async fn tokens_of_several_providers_are_shown_to_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opaque_token_is_shown_to_whom_its_bearer_says_it_is_of() {
+    let (one, other) = (AuthorizationServer::start().await, AuthorizationServer::start().await);
+    let second = introspected(&other).replace("name = \"facility\"", "name = \"partner\"");
+    let gateway = plan(&[], &(introspected(&one) + &second + ANYONE)).start().await;
+    let asked = async || (one.calls("/token/introspection").await, other.calls("/token/introspection").await);
+    let before = asked().await;
+    let bob = client(&gateway, &token(&other, "bob").await).await.with_issuer(&other.issuer()).expect("it can be sent");
+    bob.list().await.expect("his own provider knows him");
+    assert_eq!(asked().await, (before.0, before.1 + 1), "another provider was shown his token");
+    // Who says of whom it is cannot be believed more than that one says.
+    let lied = client(&gateway, &token(&other, "eve").await).await.with_issuer(&one.issuer()).expect("it can be sent");
+    assert_eq!(status("a token of another", lied.list().await).code(), Code::Unauthenticated);
+    assert_eq!(asked().await, (before.0 + 1, before.1 + 1), "it was shown to more than one");
+    let nobodys = client(&gateway, "opaque").await.with_issuer("https://elsewhere.example").expect("it can be sent");
+    assert_eq!(status("a token of nobody here", nobodys.list().await).code(), Code::Unauthenticated);
+    assert_eq!(asked().await, (before.0 + 1, before.1 + 1), "it was shown to anybody");
+    // Older clients do not say; then each is asked who may know.
+    client(&gateway, &token(&other, "dan").await).await.list().await.expect("found by asking");
+    assert_eq!(asked().await, (before.0 + 2, before.1 + 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_takes_one_providers_word() {
     let (one, other) = (AuthorizationServer::start().await, AuthorizationServer::start().await);
     let providers = introspected(&one) + &signed(&other).replace("name = \"facility\"", "name = \"partner\"");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tonic::Status;
 use tonic::body::Body;
@@ -17,7 +18,7 @@ use tower::{Layer, Service};
 use super::accept::Peer;
 use super::status::not_let_in;
 use crate::audit::{Audit, Entry, What};
-use crate::auth::{Caller, Guard, GuardError, Token, share_of};
+use crate::auth::{Caller, Guard, GuardError, ISSUER_HEADER, Token, share_of};
 use crate::engine::Requester;
 
 /// Lets callers in, and writes down whom it does not.
@@ -71,8 +72,7 @@ impl Gatekeeper {
         let peer = request.extensions.get::<Peer>();
         let address = peer.and_then(Peer::address);
         let (path, need) = (request.uri.path(), Need::of(request.uri.path()));
-        let header = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = header.and_then(Token::parse);
+        let token = token_in(&request.headers);
         let certified = peer.and_then(Peer::certified);
         let outcome = match (need, &token) {
             (Need::Courtesy, None) if certified.is_none() => self.guard.count_call(address).map(|()| Caller::Anyone),
@@ -123,6 +123,13 @@ impl Gatekeeper {
     }
 }
 
+/// The token that a call brings along, with what is said of where it is from.
+fn token_in(headers: &HeaderMap) -> Option<Token> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let token = text(AUTHORIZATION.as_str()).and_then(Token::parse)?;
+    Some(token.said_to_be_of(text(ISSUER_HEADER)))
+}
+
 impl<S> Layer<S> for Gatekeeper {
     type Service = Guarded<S>;
 
@@ -165,8 +172,8 @@ where
             match gatekeeper.admit(&parts).await {
                 Ok(requester) => {
                     // Nobody behind needs it, but to ask whether it is good still.
-                    let token = parts.headers.remove(AUTHORIZATION);
-                    let token = token.as_ref().and_then(|value| value.to_str().ok()).and_then(Token::parse);
+                    let token = token_in(&parts.headers);
+                    parts.headers.remove(AUTHORIZATION);
                     parts.extensions.insert(Ticket { guard: gatekeeper.guard.clone(), token });
                     parts.extensions.insert(requester);
                     inner.call(http::Request::from_parts(parts, body)).await
