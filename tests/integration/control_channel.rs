@@ -7,8 +7,9 @@ use std::pin::Pin;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use scistream::session::{Role, Uid};
 use scistream::tls;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_openssl::SslStream;
 
 use crate::support::authorization_server::{self, AuthorizationServer};
@@ -92,4 +93,55 @@ async fn a_thousand_connections_from_one_address_keep_nobody_out() {
     alice.release(&uid).await.expect("released");
     drop((half_open, idle));
     gateway.assert_nothing_left();
+}
+
+/// A frame of HTTP/2 (RFC 9113 section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Fields as HPACK has them that nothing is known of (RFC 7541 section 6.2.2).
+fn fields(all: &[(&str, &str)]) -> Vec<u8> {
+    let word = |text: &str| [&[u8::try_from(text.len()).expect("short")], text.as_bytes()].concat();
+    all.iter().flat_map(|(name, value)| [vec![0], word(name), word(value)].concat()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_never_says_what_it_is_about_ends() {
+    const SETTINGS: u8 = 4;
+    const HEADERS: u8 = 1;
+    const END_OF_HEADERS: u8 = 4;
+    let gateway = TestGateway::start(&["--ssl=False"]).await;
+    let mut stream = TcpStream::connect(gateway.address().to_string()).await.expect("it accepts");
+    let call = fields(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/scistream.Control/release"),
+        (":authority", "gateway"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]);
+    let begun = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(SETTINGS, 0, 0, &[]),
+        frame(SETTINGS, 1, 0, &[]),
+        frame(HEADERS, END_OF_HEADERS, 1, &call),
+    ];
+    stream.write_all(&begun.concat()).await.expect("write");
+    let start = Instant::now();
+    let answered = async {
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.expect("the connection stands");
+            let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+            stream.read_exact(&mut payload).await.expect("the connection stands");
+            if head[3] == HEADERS && head[8] == 1 {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(30), answered).await.expect("the call ends");
+    println!("a call without a message was answered after {} ms", start.elapsed().as_millis());
+    assert!(start.elapsed() >= Duration::from_secs(9), "it was answered before its time");
 }

@@ -16,6 +16,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::accept::Peer;
+use super::body::in_time;
 use super::status::not_let_in;
 use crate::audit::{Audit, Entry, What};
 use crate::auth::{Caller, Guard, GuardError, ISSUER_HEADER, Token, share_of};
@@ -176,6 +177,7 @@ where
                     parts.headers.remove(AUTHORIZATION);
                     parts.extensions.insert(Ticket { guard: gatekeeper.guard.clone(), token });
                     parts.extensions.insert(requester);
+                    let body = in_time(parts.uri.path(), body);
                     inner.call(http::Request::from_parts(parts, body)).await
                 }
                 Err(status) => Ok(status.into_http()),

@@ -2,6 +2,7 @@
 //! health (grpc.health.v1) and reflection; and our own gateway service.
 
 mod accept;
+mod body;
 mod control;
 mod gatekeeper;
 mod gateway;
