@@ -5,7 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use scistream::session::Uid;
+use scistream::client::{Gateway, Security};
+use scistream::session::{Role, Uid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -13,7 +14,7 @@ use crate::support::app::Echo;
 use crate::support::deployed_stunnel::{DeployedStunnel, End};
 use crate::support::leftovers::files_under;
 use crate::support::recorder::Recorder;
-use crate::support::tunnel::{open_cons, open_prod};
+use crate::support::tunnel::{ask, open_cons, open_prod};
 use crate::support::{App, TestGateway};
 
 /// What goes through each stream, and comes back.
@@ -105,6 +106,29 @@ async fn a_recorded_stream_cannot_be_played_again() {
         cons.client().await.release(&uid).await.expect("released");
     }
     println!("{played} recordings played again: 0 connections and 0 bytes reached the application");
+}
+
+/// The control channel carries what opens a stream: its UID, and the user's token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_users_calls_can_be_read_on_their_way() {
+    let token = "a-token-that-nobody-on-the-way-shall-have";
+    for (flags, is_readable) in [(&["--ssl=False"][..], true), (&[], false)] {
+        let (uid, app, gateway) =
+            (Uid::random().expect("randomness"), App::start().await, TestGateway::start(flags).await);
+        let between = Recorder::start(&gateway.address().to_string()).await;
+        let security = if is_readable { Security::Plain } else { Security::Tls(Some(gateway.certificate())) };
+        let client = Gateway::connect(&between.address.to_string().parse().expect("an endpoint"), &security).await;
+        let client = client.expect("connected").with_token(token).expect("it can be sent");
+        let ask = ask(&uid, Role::Prod, 1, vec![app.endpoint().parse().expect("an endpoint")]);
+        ask.open(&client, None).await.unwrap_or_else(|e| panic!("{}", e.story()));
+        client.release(&uid).await.expect("released");
+        let heard = [between.sent(), between.answered()].concat();
+        for secret in [uid.wire(), &app.endpoint()] {
+            assert_eq!(holds(&heard, secret.as_bytes()), is_readable, "{flags:?}");
+        }
+        // HTTP/2 may compress a header, so only its absence says something.
+        assert!(is_readable || !holds(&heard, token.as_bytes()));
+    }
 }
 
 /// All that a process shows to others of its user: its arguments and its environment.

@@ -78,13 +78,14 @@ impl Site {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_users_uid_opens_nothing() {
-    let site = Site::start(RULES).await;
+    let mut site = Site::start(RULES).await;
     let app = App::start().await;
     let (uid, alice, listeners) = site.alices(&app).await;
     let cons = TestGateway::start(&[]).await;
     let half = tunnel::open_cons(&uid, &cons, listeners, 1).await;
     let mut echo = Echo::connect(&half.listeners[0]).await;
     let id = session::id(&uid, Role::Prod);
+    let mut watching = Vec::new();
     for person in ["bob", "mallory"] {
         let theirs = token(&site.server, person).await;
         let mut calls = 0;
@@ -101,6 +102,10 @@ async fn another_users_uid_opens_nothing() {
         assert_eq!(them.list().await.expect("their own").sessions, vec![], "{person} sees it");
         assert_eq!(them.flows("").await.expect("their own").len(), 0, "{person} sees what goes through it");
         assert_eq!(status("hers", them.get(&id).await).code(), Code::NotFound);
+        match them.watch(0, &id).await {
+            Ok(watch) => watching.push((person, them, watch)),
+            refused => assert_eq!((status("hers", refused).code(), person), (Code::PermissionDenied, "mallory")),
+        }
         println!("{person}: {calls} calls with another's UID: as with nobody's");
         echo.say("it goes on").await;
     }
@@ -110,6 +115,16 @@ async fn another_users_uid_opens_nothing() {
     cons.client().await.release(&uid).await.expect("released");
     alice.release(&uid).await.expect("released");
     site.gateway.assert_nothing_left();
+    assert_eq!(alice.list_with_ended().await.expect("hers").sessions.len(), 1);
+    for (person, them, _) in &watching {
+        assert_eq!(them.list_with_ended().await.expect("their own").sessions, vec![], "{person} sees how it ended");
+        assert_eq!(status("hers", them.get(&id).await).code(), Code::NotFound);
+    }
+    site.gateway.end(Signal::SIGTERM).await;
+    for (person, them, mut watch) in watching {
+        let heard = them.next_event(&mut watch).await.expect("the watch ends with the gateway");
+        assert_eq!(heard, None, "{person} hears what happens to it");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -150,7 +150,15 @@ strangers_are_refused! {
     nginx_refuses_strangers_at_integrity: "--backend nginx" at "integrity";
     haproxy_behind_stunnel_refuses_strangers: "--backend haproxy --terminator stunnel" at "confidentiality";
     nginx_behind_stunnel_refuses_strangers_at_integrity: "--backend nginx --terminator stunnel" at "integrity";
+    haproxy_behind_stunnel_refuses_strangers_at_integrity: "--backend haproxy --terminator stunnel" at "integrity";
+    nginx_behind_stunnel_refuses_strangers: "--backend nginx --terminator stunnel" at "confidentiality";
     stunnel_behind_a_gate_refuses_strangers: "--backend stunnel --wan-sources 127.0.0.0/8" at "confidentiality";
+    stunnel_behind_a_gate_refuses_strangers_at_integrity: "--backend stunnel --wan-sources 127.0.0.0/8" at "integrity";
+    haproxy_behind_stunnel_behind_a_gate_refuses_strangers:
+        "--backend haproxy --terminator stunnel --wan-sources 127.0.0.0/8" at "confidentiality";
+    nginx_behind_stunnel_behind_a_gate_refuses_strangers:
+        "--backend nginx --terminator stunnel --wan-sources 127.0.0.0/8" at "integrity";
+    native_with_sources_refuses_strangers: "--backend native --wan-sources 127.0.0.0/8" at "confidentiality";
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

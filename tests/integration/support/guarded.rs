@@ -10,6 +10,7 @@ use tonic::{Code, Request, Status};
 use wire::control_client::ControlClient;
 use wire::gateway;
 use wire::gateway::gateway_client::GatewayClient;
+use wire::sci_stream_control_client::SciStreamControlClient;
 
 use super::TestGateway;
 use super::authorization_server::{AUDIENCE, AuthorizationServer, GATEWAY, resource};
@@ -77,14 +78,16 @@ pub fn status<T: Debug>(what: &str, outcome: Result<T, ClientError>) -> Status {
 }
 
 /// Makes every call there is, with this `authorization` (none: without any) and about
-/// this UID, and answers with what came of each.
+/// this UID or its PROD session, and answers with what came of each.
 pub async fn every_call(
     gateway: &TestGateway,
     authorization: Option<&str>,
     uid: &str,
 ) -> Vec<(&'static str, Option<Status>)> {
     let channel = channel(gateway).await;
-    let (mut control, mut service) = (ControlClient::new(channel.clone()), GatewayClient::new(channel));
+    let (mut control, mut service) = (ControlClient::new(channel.clone()), GatewayClient::new(channel.clone()));
+    let mut draft = SciStreamControlClient::new(channel);
+    let id = Uid::parse(uid).map_or("0123456789ab-prod".into(), |uid| super::session::id(&uid, Role::Prod));
     fn prepared<T>(message: T, authorization: Option<&str>) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(text) = authorization {
@@ -94,7 +97,6 @@ pub async fn every_call(
         request
     }
     let uid = || uid.to_owned();
-    let id = "0123456789ab-prod".to_owned();
     let mut outcomes = Vec::new();
     macro_rules! call {
         ($name:literal, $client:ident.$method:ident, $message:expr) => {
@@ -108,6 +110,12 @@ pub async fn every_call(
         wire::UpdateTargets { uid: uid(), remote_listeners: endpoints(), role: "PROD".into() }
     );
     call!("release", control.release, wire::Release { uid: uid() });
+    call!(
+        "UpdateTargets",
+        draft.update_targets,
+        wire::UpdateTargets { uid: uid(), remote_listeners: endpoints(), role: "PROD".into() }
+    );
+    call!("ReleaseStream", draft.release_stream, wire::Release { uid: uid() });
     call!("list", service.list, gateway::ListRequest::default());
     call!("get", service.get, gateway::GetRequest { id: id.clone() });
     call!("flows", service.flows, gateway::FlowsRequest { id: id.clone() });
@@ -119,9 +127,17 @@ pub async fn every_call(
     let request = wire::Request { uid: uid(), role: "PROD".into(), num_conn: 1, ..wire::Request::default() };
     let hello = wire::Hello { uid: uid(), prod_listeners: endpoints(), role: "PROD".into() };
     let mut other = control.clone();
-    let (reserved, announced) =
-        tokio::join!(control.req(prepared(request, authorization)), other.hello(prepared(hello, authorization)));
+    let (reserved, announced) = tokio::join!(
+        control.req(prepared(request.clone(), authorization)),
+        other.hello(prepared(hello.clone(), authorization))
+    );
     outcomes.extend([("req", reserved.err()), ("hello", announced.err())]);
+    let mut other = draft.clone();
+    let (reserved, announced) = tokio::join!(
+        draft.request_stream(prepared(request, authorization)),
+        other.hello(prepared(hello, authorization))
+    );
+    outcomes.extend([("RequestStream", reserved.err()), ("Hello", announced.err())]);
     outcomes
 }
 
