@@ -2,6 +2,7 @@
 //! stunnel.
 
 mod addresses;
+mod bandwidth;
 mod command_line;
 mod endurance;
 mod forwarding;

@@ -8,10 +8,10 @@ use proptest::test_runner::{Config, TestError, TestRunner};
 use tokio::runtime::Runtime;
 
 use crate::support::lane::{Lane, MODES};
-use crate::support::plan::{Ending, Plan, Script, Step};
+use crate::support::plan::{Ending, Plan, SMALL_BUFFER, Script, Step};
 
-/// Plans of each mode, after the one that warms up.
-const PLANS: u32 = 40;
+/// Plans of each mode.
+const PLANS: u32 = 30;
 
 fn step() -> impl Strategy<Value = Step> {
     let size = prop_oneof![
@@ -30,10 +30,13 @@ fn script() -> impl Strategy<Value = Script> {
     let ending = prop_oneof![6 => Just(Ending::Finish), 1 => Just(Ending::Reset), 1 => Just(Ending::FinishThenReset)];
     let stall = (0_u64..200_000, 0_u64..20).prop_map(|(place, pause)| (place, Duration::from_millis(pause)));
     let read_size = prop_oneof![Just(1_000_000_usize), Just(65_536), 1_usize..5000];
-    (vec(step(), 0..10), ending, vec(stall, 0..3), read_size).prop_map(|(steps, ending, mut stalls, read_size)| {
-        stalls.sort_unstable();
-        Script { steps, ending, read_size, stalls }
-    })
+    let receive_buffer = prop_oneof![2 => Just(None), 1 => Just(Some(SMALL_BUFFER))];
+    (vec(step(), 0..10), ending, vec(stall, 0..3), read_size, receive_buffer).prop_map(
+        |(steps, ending, mut stalls, read_size, receive_buffer)| {
+            stalls.sort_unstable();
+            Script { steps, ending, read_size, receive_buffer, stalls }
+        },
+    )
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
@@ -42,10 +45,23 @@ fn plan() -> impl Strategy<Value = Plan> {
 
 #[test]
 fn whatever_the_ends_do() {
+    through_every_mode("");
+}
+
+/// Little of everything, so that nothing goes in one piece.
+const NARROW: &str = "memory_mib = 1\nbandwidth = 100000000";
+const NARROW_TCP: &str = "[tcp]\nsend_buffer = 16384\nreceive_buffer = 200000\nnodelay = false";
+
+#[test]
+fn whatever_the_ends_do_through_narrow_buffers() {
+    through_every_mode(&format!("{NARROW}\n{NARROW_TCP}"));
+}
+
+fn through_every_mode(top: &str) {
     let runtime = Runtime::new().expect("a runtime");
     let _inside = runtime.enter();
     for mode in MODES {
-        let lane = Lane::open(mode, "");
+        let lane = Lane::open(mode, top);
         let holdings = lane.holdings();
         let config = Config { cases: PLANS, failure_persistence: None, ..Config::default() };
         let outcome = TestRunner::new(config).run(&plan(), |plan| {

@@ -12,7 +12,6 @@ use crate::support::lane::{Lane, Mode};
 use crate::support::pattern::Pattern;
 use crate::support::peer::Peer;
 use crate::support::plan::{receive, send};
-use crate::support::program::Program;
 use crate::support::{DEADLINE, raise_descriptor_limit};
 
 /// What all connections together move in a round.
@@ -25,8 +24,6 @@ const SLOWDOWN: f64 = 3.0;
 const BUDGET_MIB: u64 = 32;
 /// What a connection needs beside its buffers: TLS, sockets, a task.
 const EACH: u64 = 48 << 10;
-/// Two buffers, of those versions that have no budget.
-const BUFFERS: u64 = 128 << 10;
 
 /// An end that never reads, and one that sends to it for as long as that goes.
 struct Stuck {
@@ -95,9 +92,7 @@ async fn round(ends: &[Arc<(Peer, Peer)>]) -> Duration {
 
 async fn change_nothing(mode: Mode, connections: u64) {
     raise_descriptor_limit();
-    let budget = format!("memory_mib = {BUDGET_MIB}");
-    let budgeted = Program::knows(&budget);
-    let lane = Lane::open(mode, if budgeted { &budget } else { "" });
+    let lane = Lane::open(mode, &format!("memory_mib = {BUDGET_MIB}"));
     let before = lane.memory();
     let ends: Vec<_> = lane.connect_many(connections).await.into_iter().map(Arc::new).collect();
     let several = connections / 16;
@@ -119,10 +114,9 @@ async fn change_nothing(mode: Mode, connections: u64) {
         some / alone,
         peaks.iter().map(|bytes| bytes >> 20).collect::<Vec<_>>(),
     );
-    let all = connections + several;
-    let most = if budgeted { (BUDGET_MIB << 20) + all * EACH } else { all * (BUFFERS + EACH) };
+    let most = (BUDGET_MIB << 20) + (connections + several) * EACH;
     for peak in peaks {
-        assert!(peak <= most, "{peak} bytes for {all} connections, where {most} were allowed");
+        assert!(peak <= most, "{peak} bytes in memory, where {most} were allowed");
     }
     for (time, count) in [(one, 1), (some, several)] {
         assert!(time <= alone * SLOWDOWN, "{count} stuck readers: {time:.3} s instead of {alone:.3} s");

@@ -89,7 +89,8 @@ struct File {
 
 impl File {
     fn write(&mut self, top: &str) -> PathBuf {
-        self.config.top = format!("{top}\nprotection = \"{}\"", self.protection);
+        // Above, since what is asked for may end in a table.
+        self.config.top = format!("protection = \"{}\"\n{top}", self.protection);
         self.config.write(std::slice::from_ref(&self.listener))
     }
 }
@@ -159,10 +160,15 @@ impl Lane {
 
     /// Has each `s2ds` take other lines at the top of its configuration.
     pub fn reload(&mut self, top: &str) {
-        for (file, program) in self.files.iter_mut().zip(&self.programs) {
-            file.write(top);
-            assert_eq!(program.reload(), "s2ds: reloaded");
+        for which in 0..self.programs.len() {
+            self.reload_one(which, top);
         }
+    }
+
+    /// Has one of them do that.
+    pub fn reload_one(&mut self, which: usize, top: &str) {
+        self.files[which].write(top);
+        assert_eq!(self.programs[which].reload(), "s2ds: reloaded");
     }
 
     /// Both ends of a new connection, the client's first.

@@ -98,6 +98,12 @@ impl Peer {
         Ok(on_stream!(self, stream => shut(std::os::fd::AsRawFd::as_raw_fd(stream)))?)
     }
 
+    /// Has the kernel hold so much for it. (With unix sockets the sender's side decides that.)
+    pub fn set_receive_buffer(&self, size: usize) {
+        use nix::sys::socket::{setsockopt, sockopt::RcvBuf};
+        on_stream!(self, stream => setsockopt(stream, RcvBuf, &size)).expect("SO_RCVBUF");
+    }
+
     /// From here on dropping it resets the connection. A unix socket has no reset, and just ends.
     pub fn reset_at_end(&self) {
         if let Self::Tcp(stream) = self {

@@ -17,6 +17,9 @@ use super::peer::Peer;
 /// Time for bytes to be on their way both ways when a reset comes after an end of file.
 const BEFORE_RESET: Duration = Duration::from_millis(10);
 
+/// A few segments of the loopback's 64 KiB; with less TCP takes its rests (RFC 1122, 4.2.3.3).
+pub const SMALL_BUFFER: usize = 200_000;
+
 /// The two ends of a connection.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -34,6 +37,8 @@ pub struct Script {
     pub ending: Ending,
     /// How much it reads at most at a time.
     pub read_size: usize,
+    /// How much the kernel may hold for it, so that the other side gets rid of little at a time.
+    pub receive_buffer: Option<usize>,
     /// After how many bytes it stops reading, and for how long.
     pub stalls: Vec<(u64, Duration)>,
 }
@@ -164,7 +169,8 @@ impl Script {
             (0..stalls).map(|_| (dice.between(0, receives), Duration::from_millis(dice.between(1, 150)))).collect();
         stalls.sort_unstable();
         let read_size = dice.one_of(&[1021, 16_384, 65_521, 262_144, 1 << 20]);
-        Self { steps, ending: Ending::Finish, read_size, stalls }
+        let receive_buffer = dice.one_of(&[None, None, Some(SMALL_BUFFER)]);
+        Self { steps, ending: Ending::Finish, read_size, receive_buffer, stalls }
     }
 
     /// Ends half way, so that the other end is not ready.
@@ -187,6 +193,9 @@ struct End<'a> {
 
 impl End<'_> {
     async fn act(mut self, arrived: watch::Sender<u64>) -> Result<Outcome, String> {
+        if let Some(size) = self.script.receive_buffer {
+            self.peer.set_receive_buffer(size);
+        }
         let awaits = self.awaits.take();
         let gone = CancellationToken::new();
         let sending = async { Ok(self.send(&gone, awaits).await) };

@@ -9,8 +9,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::config::{Config, listener};
-use super::{DEADLINE, eventually, free_address};
+use super::{DEADLINE, eventually};
 
 pub struct Program {
     child: Child,
@@ -41,14 +40,6 @@ impl Program {
         let program = Self::start(Command::new(env!("CARGO_BIN_EXE_s2ds")).arg(config));
         program.wait_for("s2ds: ready");
         program
-    }
-
-    /// Whether this `s2ds` knows a line of the configuration.
-    pub fn knows(line: &str) -> bool {
-        let config = Config::new(line);
-        let path = config.write(&[listener(free_address(), free_address(), "")]);
-        let checked = Command::new(env!("CARGO_BIN_EXE_s2ds")).arg("--check").arg(path).output().expect("s2ds");
-        checked.status.success()
     }
 
     /// Waits for a line that has this in it.
