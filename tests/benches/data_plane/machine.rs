@@ -27,6 +27,8 @@ pub struct Machine {
     pub system: String,
     /// TCP's congestion control.
     pub congestion_control: String,
+    /// What else it had to do when the bench began: load averages over 1, 5 and 15 minutes.
+    pub load_before: String,
     /// What keeps the bench apart from the host.
     pub apart: String,
     /// The programs and what they say of themselves.
@@ -51,6 +53,7 @@ impl Machine {
             kernel: file("/proc/sys/kernel/osrelease").trim().to_owned(),
             system: after(&file("/etc/os-release"), "PRETTY_NAME"),
             congestion_control: file("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
+            load_before: file("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
             apart: apart.to_owned(),
             programs: programs(arrangements),
         }

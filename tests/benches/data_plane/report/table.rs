@@ -16,7 +16,7 @@ too. Memory `each` is the growth for an open connection, in each of the programs
 together, while bytes flow and when all have come. `stuck` is with one of the connections never read. `setup` is 8 \
 connections at once, each to its first echo. What a program computes in threads of the policy SCHED_BATCH is not counted: \
 the deployed release's stunnel looks for Diffie-Hellman parameters there, for as long as a minute, and is measured when it \
-has them; it alone goes on from round to round. `path` is a link of 1 Gbit/s with a round trip of 20 ms, and `lossy path` the same with one \
+has them, or after 40 s; it alone goes on from round to round. `path` is a link of 1 Gbit/s with a round trip of 20 ms, and `lossy path` the same with one \
 packet in a thousand lost, both by a packet shaper of the bench's own between two network namespaces (TUN, MTU 9000).\n";
 
 /// A heading, the figure below it, and how many decimals it is shown with.
@@ -80,7 +80,7 @@ fn preface(report: &Report) -> String {
     let machine = &report.machine;
     let programs: Vec<_> = machine.programs.iter().map(|(name, version)| format!("- {name}: {version}\n")).collect();
     let mut text = format!(
-        "# The data plane, measured\n\n{}: {} × {}, {} GiB, {}, kernel {}, TCP {}; apart from the host by: {}.\n\n{}\n\
+        "# The data plane, measured\n\n{}: {} × {}, {} GiB, {}, kernel {}, TCP {}; load before {}; apart from the host by: {}.\n\n{}\n\
          {METHOD}\n",
         machine.date,
         machine.processors,
@@ -89,6 +89,7 @@ fn preface(report: &Report) -> String {
         machine.system,
         machine.kernel,
         machine.congestion_control,
+        machine.load_before,
         machine.apart,
         programs.concat()
     );
