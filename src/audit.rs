@@ -79,6 +79,12 @@ pub struct Entry {
     /// The floor of its tunnel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protection: Option<&'static str>,
+    /// What it was asked to move, in kB/s, meant or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
+    /// What it may move at most, in kB/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<u32>,
     /// The short hash of the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -103,6 +109,8 @@ impl Entry {
             targets: vec![],
             sources: vec![],
             protection: None,
+            rate: None,
+            bandwidth: None,
             token: None,
         }
     }

@@ -98,6 +98,8 @@ pub async fn run(config: Config, programs: Programs, ready: impl FnOnce(SocketAd
         terminator: config.terminator,
         gate: config.gate,
         connections: config.connections_per_process,
+        memory_mib: config.memory_mib,
+        tcp: config.tcp,
         sandbox: config.sandbox,
         firewall: config.firewall,
         drain_grace: config.drain_grace,

@@ -41,6 +41,7 @@ pub mod ports;
 mod privileges;
 pub mod secrets;
 pub mod session;
+pub mod shares;
 pub mod shown;
 pub mod store;
 pub mod supervisor;

@@ -34,6 +34,8 @@ const BUILT_IN: [BuiltIn; 4] = [
 
 /// The word without which a template tells its program no sources.
 const SOURCES: &str = ".sources";
+/// And without which no bandwidth.
+const BANDWIDTH: &str = "bandwidth";
 
 /// The manifests of [`BUILT_IN`]. Their patterns take long to compile.
 static MANIFESTS: LazyLock<Vec<Arc<Manifest>>> = LazyLock::new(|| {
@@ -122,6 +124,10 @@ impl Catalog {
                 let why = "the manifest says source_filter, and the template does not use l.sources";
                 return Err(CatalogError::Template { name: manifest.template.clone(), why: why.into() });
             }
+            if manifest.abilities.bandwidth_limit && !text.contains(BANDWIDTH) {
+                let why = "the manifest says bandwidth_limit, and the template does not use bandwidth";
+                return Err(CatalogError::Template { name: manifest.template.clone(), why: why.into() });
+            }
             backends.insert(manifest.name.clone(), (manifest, Arc::new(template)));
         }
         Ok(Self { backends })
@@ -197,7 +203,10 @@ mod tests {
         fs::write(&template, "# {{ session }}").expect("template");
         let error = Catalog::load(Some(site.path())).expect_err("it lets everyone in");
         assert!(error.to_string().contains("does not use l.sources"), "{error}");
-        let text = "# {{ listeners[0].sources }}";
+        fs::write(&template, "# {{ listeners[0].sources }}").expect("template");
+        let error = Catalog::load(Some(site.path())).expect_err("it lets everything through");
+        assert!(error.to_string().contains("does not use bandwidth"), "{error}");
+        let text = "# {{ listeners[0].sources }}{% if bandwidth %} at most {{ bandwidth }}{% endif %}";
         fs::write(&template, text).expect("template");
         let catalog = Catalog::load(Some(site.path())).expect("loads");
         let mine = catalog.get("mine").expect("added");

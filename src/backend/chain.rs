@@ -15,6 +15,10 @@
 //! ```text
 //! PROD   WAN ─psk─► gate ─unix─► stunnel ─► application
 //! ```
+//!
+//! One stage keeps the session to its bandwidth: the backend where it can, else its
+//! terminator, else such a gate, which then counts what passes it: before a
+//! terminator that is the tunnel, with what TLS adds.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -98,7 +102,7 @@ pub struct Hop {
 pub enum Duty {
     /// To carry the bytes over its part of the way.
     Carry,
-    /// To keep strangers from a stage that cannot.
+    /// To stand before a stage that cannot keep strangers out, or to a bandwidth.
     Gate,
 }
 
@@ -109,8 +113,27 @@ pub struct Stage {
     pub manifest: Arc<Manifest>,
     /// What it is there for.
     pub duty: Duty,
+    /// Whether it is the one that keeps the session to its bandwidth.
+    pub limits: bool,
     /// In the order of the session's listeners.
     pub hops: Vec<Hop>,
+}
+
+/// What a session asks of the programs that serve it.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs<'a> {
+    /// Which side is the WAN.
+    pub role: Role,
+    /// From where connections are taken.
+    pub sources: &'a Sources,
+    /// Whether it is kept to a bandwidth.
+    pub bounded: bool,
+}
+
+impl<'a> From<&'a Plan> for Needs<'a> {
+    fn from(plan: &'a Plan) -> Self {
+        Self { role: plan.role, sources: &plan.sources, bounded: plan.capacity.is_bounded() }
+    }
 }
 
 impl Stage {
@@ -140,7 +163,7 @@ pub struct Chosen<'a> {
     pub backend: &'a Arc<Manifest>,
     /// The end of the tunnel for a backend without PSK.
     pub terminator: &'a Arc<Manifest>,
-    /// What keeps strangers from a program that cannot.
+    /// What keeps strangers, and too much, from a program that cannot.
     pub gate: &'a Arc<Manifest>,
 }
 
@@ -149,7 +172,7 @@ impl<'a> Chosen<'a> {
     /// order in which they start.
     #[must_use]
     pub fn stages(self, plan: &Plan, folder: &Path) -> Vec<Stage> {
-        let gate = self.gate_for(plan.role, &plan.sources);
+        let gate = self.gate_for(Needs::from(plan));
         let mut stages = if self.backend.speaks_psk() {
             vec![single(self.backend, plan)]
         } else {
@@ -166,13 +189,28 @@ impl<'a> Chosen<'a> {
             }
             None => accepting.hops.iter_mut().for_each(|hop| hop.sources = plan.sources.clone()),
         }
+        if plan.capacity.is_bounded() {
+            let limiter = self.limiter().unwrap_or(self.gate);
+            let stage = stages.iter_mut().find(|stage| stage.manifest.name == limiter.name);
+            stage.expect("it has a part in every bounded session").limits = true;
+        }
         stages
     }
 
     /// The backends that have a part in such a session.
-    pub fn taking_part(self, role: Role, sources: &Sources) -> impl Iterator<Item = &'a Arc<Manifest>> {
+    pub fn taking_part(self, needs: Needs<'_>) -> impl Iterator<Item = &'a Arc<Manifest>> + use<'a> {
+        self.carriers().chain(self.gate_for(needs))
+    }
+
+    fn carriers(self) -> impl Iterator<Item = &'a Arc<Manifest>> + use<'a> {
         let terminator = (!self.backend.speaks_psk()).then_some(self.terminator);
-        std::iter::once(self.backend).chain(terminator).chain(self.gate_for(role, sources))
+        std::iter::once(self.backend).chain(terminator)
+    }
+
+    /// The program that keeps a session to its bandwidth, if none more is needed for that.
+    #[must_use]
+    pub fn limiter(self) -> Option<&'a Arc<Manifest>> {
+        self.carriers().find(|manifest| manifest.abilities.bandwidth_limit)
     }
 
     /// The backend that connections would come to.
@@ -183,9 +221,10 @@ impl<'a> Chosen<'a> {
         }
     }
 
-    fn gate_for(self, role: Role, sources: &Sources) -> Option<&'a Arc<Manifest>> {
-        let needed = !sources.are_anywhere() && !self.front(role).abilities.source_filter;
-        needed.then_some(self.gate)
+    fn gate_for(self, needs: Needs<'_>) -> Option<&'a Arc<Manifest>> {
+        let lets_all_in = !needs.sources.are_anywhere() && !self.front(needs.role).abilities.source_filter;
+        let cannot_limit = needs.bounded && self.limiter().is_none();
+        (lets_all_in || cannot_limit).then_some(self.gate)
     }
 
     fn chained(self, plan: &Plan, folder: &Path, knows_source: bool) -> [Stage; 2] {
@@ -223,7 +262,7 @@ impl<'a> Chosen<'a> {
 }
 
 fn carrying(manifest: &Arc<Manifest>, hops: Vec<Hop>) -> Stage {
-    Stage { manifest: Arc::clone(manifest), duty: Duty::Carry, hops }
+    Stage { manifest: Arc::clone(manifest), duty: Duty::Carry, limits: false, hops }
 }
 
 fn single(backend: &Arc<Manifest>, plan: &Plan) -> Stage {
@@ -257,7 +296,7 @@ fn gate_before(accepting: &mut Stage, gate: &Arc<Manifest>, plan: &Plan, folder:
         });
         hop.accept_header = header;
     }
-    Stage { manifest: Arc::clone(gate), duty: Duty::Gate, hops }
+    Stage { manifest: Arc::clone(gate), duty: Duty::Gate, limits: false, hops }
 }
 
 /// What is spoken where connections come in, and where they leave.

@@ -80,6 +80,11 @@ pub struct Abilities {
     /// template is told them.
     #[serde(default)]
     pub source_filter: bool,
+    /// Whether it keeps all of a session's connections together to a bandwidth,
+    /// both directions in one, when its template is told it; a reload changes it
+    /// for open connections, too.
+    #[serde(default)]
+    pub bandwidth_limit: bool,
 }
 
 /// How to learn a program's version.
@@ -271,7 +276,7 @@ pub enum ManifestError {
 
 /// What else stands in a session's folder: the key, the journal and its like, the
 /// logs, the sockets between programs, and files that are about to replace others.
-const FILES_OF_OURS: [&str; 5] = ["psk", "nobody.pem", "session.json", "processes.json", "traffic.json"];
+const FILES_OF_OURS: [&str; 6] = ["psk", "nobody.pem", "session.json", "processes.json", "traffic.json", "share"];
 const ENDINGS_OF_OURS: [&str; 4] = [".log", ".sock", ".tmp", ".next"];
 
 impl Manifest {

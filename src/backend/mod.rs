@@ -12,7 +12,7 @@ mod program;
 mod render;
 
 pub use catalog::{Catalog, CatalogError};
-pub use chain::{Address, Chosen, Duty, Hop, ProxyHeader, Stage, Wire};
+pub use chain::{Address, Chosen, Duty, Hop, Needs, ProxyHeader, Stage, Wire};
 pub use manifest::{Check, CheckWhen, Manifest, ManifestError, Sockets, Stop};
 pub use program::{ENVIRONMENT, Program, ProgramError, Programs, locate};
 pub use render::{Circumstances, Folder, PSK_IDENTITY, RenderError, Template, render};

@@ -17,7 +17,7 @@ use tera::{Context, Tera};
 use super::chain::{Hop, ProxyHeader, Stage, Wire};
 use super::program::Program;
 use crate::causes::causes;
-use crate::session::{Host, Protection, SessionId};
+use crate::session::{Bandwidth, Host, Protection, SessionId, Tcp};
 use crate::shown::in_one_line;
 use crate::tls;
 
@@ -138,6 +138,13 @@ struct View<'a> {
     connections: u32,
     /// Its share for each listener, for programs that count them apart.
     connections_per_listener: u32,
+    /// Bytes a second of all connections and both directions together; absent where
+    /// there is no bound, or where another stage sees to it.
+    bandwidth: Option<u64>,
+    /// What the buffers of all connections may take together.
+    memory_mib: Option<u32>,
+    /// Of every TCP socket; what is not set is absent.
+    tcp: Tcp,
     /// Whether the program runs as root, because the controller does.
     root: bool,
     version: &'a str,
@@ -198,6 +205,9 @@ pub fn render(
         identity: PSK_IDENTITY,
         connections: circumstances.connections,
         connections_per_listener: share(circumstances.connections, stage.hops.len()),
+        bandwidth: circumstances.bandwidth.filter(|_| stage.limits).map(Bandwidth::bytes_per_second),
+        memory_mib: circumstances.memory_mib,
+        tcp: circumstances.tcp,
         root: circumstances.root,
         version: &program.version,
         files: &program.files,
@@ -241,13 +251,19 @@ fn share(connections: u32, listeners: usize) -> u32 {
     (connections / listeners).max(1)
 }
 
-/// What a template is told of the gateway.
-#[derive(Debug, Clone, Copy)]
+/// What a template is told of the session and of the gateway.
+#[derive(Debug, Clone, Default)]
 pub struct Circumstances {
     /// The floor of the tunnel's protection.
     pub protection: Protection,
     /// Connections that one process may hold open.
     pub connections: u32,
+    /// What the session may move at most just now.
+    pub bandwidth: Option<Bandwidth>,
+    /// What the buffers of all connections may take together; `None`: as its program has it.
+    pub memory_mib: Option<u32>,
+    /// How its connections are set.
+    pub tcp: Tcp,
     /// Whether the program will run as root.
     pub root: bool,
 }

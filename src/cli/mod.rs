@@ -26,6 +26,7 @@ mod sessions;
 mod token;
 mod top;
 mod tunnel;
+mod wishes;
 
 use std::ffi::OsString;
 use std::io;

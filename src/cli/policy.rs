@@ -13,7 +13,7 @@ use super::gateway::network;
 use crate::auth::{Caller, Identity};
 use crate::config::{Config, Settings};
 use crate::policy::{Ask, Denial, Forbidden, Opinion};
-use crate::session::{Protection, Role};
+use crate::session::{Bandwidth, Capacity, Protection, Role};
 
 #[derive(Subcommand)]
 pub(super) enum PolicyCommand {
@@ -60,6 +60,9 @@ pub(super) struct Explain {
     /// The backend that is asked for [default: the gateway's]
     #[arg(long = "ask-backend", value_name = "NAME")]
     ask_backend: Option<String>,
+    /// The rate that is asked for, in kB/s
+    #[arg(long, default_value_t = 0, value_name = "KBPS")]
+    rate: u32,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -104,16 +107,27 @@ pub(super) fn explain(command: &Explain) -> ExitCode {
         (Ok(_), Some(Err(forbidden))) => Some(forbidden_story(forbidden)),
         _ => None,
     };
+    let site = &config.engine.bandwidth;
+    let capacity = admitted.as_ref().map(|grant| site.grant(Bandwidth::kilobytes(command.rate), grant.bandwidth));
+    let capacity = capacity.unwrap_or_default();
     let rule = admitted.ok().and_then(|grant| grant.rule);
     if command.json {
         let opinions: Vec<_> = opinions.iter().map(opinion_json).collect();
-        say!("{}", json!({ "allowed": why.is_none(), "why": why, "rule": rule, "rules": opinions }));
+        let bandwidth = capacity.limit.filter(|_| why.is_none());
+        let weight = why.is_none().then_some(capacity.weight);
+        say!(
+            "{}",
+            json!({
+                "allowed": why.is_none(), "why": why, "rule": rule, "rules": opinions,
+                "bandwidth": bandwidth, "weight": weight,
+            })
+        );
     } else {
         opinions.iter().for_each(|opinion| say!("rule {:<16} {}", opinion.rule, opinion_story(opinion)));
         match (&why, rule) {
             (Some(why), _) => say!("no: {why}"),
-            (None, Some(rule)) => say!("yes, by rule {rule}"),
-            (None, None) => say!("yes"),
+            (None, Some(rule)) => say!("yes, by rule {rule}{}", capacity_story(&capacity)),
+            (None, None) => say!("yes{}", capacity_story(&capacity)),
         }
     }
     if why.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -139,6 +153,14 @@ impl Explain {
             claims,
         })))
     }
+}
+
+/// How much they get, where that is bounded.
+fn capacity_story(capacity: &Capacity) -> String {
+    let limit = capacity.limit.map(|limit| format!(", kept to {limit}")).unwrap_or_default();
+    let share =
+        capacity.shared.then(|| format!(", with the weight {} in the gateway's bandwidth", capacity.weight.get()));
+    limit + &share.unwrap_or_default()
 }
 
 fn denial_story(denial: &Denial) -> String {

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::drain::{Drain, drain};
 use super::policy::{self, PolicyCommand};
-use crate::backend::{Chosen, Programs};
+use crate::backend::{Chosen, Needs, Programs};
 use crate::causes::causes;
 use crate::config::{Config, Faults, Settings};
 use crate::daemon::Ended;
@@ -221,7 +221,9 @@ fn who_may(config: &Config) -> String {
 /// What is not there that sessions will need.
 fn missing_programs(config: &Config, programs: &Programs) -> Vec<String> {
     let chosen = Chosen { backend: &config.backend, terminator: &config.terminator, gate: &config.gate };
-    let needed = |role| chosen.taking_part(role, config.engine.sources.bound(role));
+    let (sources, bandwidth) = (&config.engine.sources, &config.engine.bandwidth);
+    let bounded = bandwidth.most.or(bandwidth.gateway).is_some();
+    let needed = |role| chosen.taking_part(Needs { role, sources: sources.bound(role), bounded });
     let missing: BTreeSet<_> = [Role::Prod, Role::Cons]
         .into_iter()
         .flat_map(needed)
@@ -274,6 +276,8 @@ fn backends(settings: Settings, json: bool) -> ExitCode {
                     "name": manifest.name,
                     "summary": manifest.summary,
                     "chained": !manifest.speaks_psk(),
+                    "filters_sources": manifest.abilities.source_filter,
+                    "limits_bandwidth": manifest.abilities.bandwidth_limit,
                     "program": found.as_ref().ok().map(|program| &program.path),
                     "version": found.as_ref().ok().map(|program| &program.version),
                     "missing": found.err().map(|e| e.to_string()),

@@ -15,6 +15,7 @@ use super::mint::Mint;
 use super::sessions::{self, At, Drain, Listing, Renew, Show, Watch};
 use super::top::{self, Top};
 use super::tunnel::{self, Tunnel};
+use super::wishes::Wishes;
 use crate::client::{Ask, Gateway, Half, NO_TOKEN};
 use crate::session::{Endpoint, Host, Protection, Role, Uid};
 
@@ -81,9 +82,8 @@ struct Common {
     /// How many listeners the gateway opens
     #[arg(long, default_value = "5", value_name = "N")]
     num_conn: NonZeroU16,
-    /// Bandwidth in kB/s, a hint
-    #[arg(long, default_value_t = 10_000, value_name = "KBPS", value_parser = clap::value_parser!(i32).range(0..))]
-    rate: i32,
+    #[command(flatten)]
+    wishes: Wishes,
     /// Seconds after which the session ends unless it is renewed [default: as long as the gateway allows]
     #[arg(long, value_name = "SECONDS")]
     lifetime: Option<u64>,
@@ -206,6 +206,7 @@ fn show(uid: &Uid, role: Role, s2cs: &Endpoint, half: &Half, word: &str, json: b
         print_json(&json!({
             "uid": uid.wire(), "role": role, "s2cs": s2cs.to_string(),
             "listeners": half.listeners, "targets": half.targets,
+            "bandwidth": (half.bandwidth > 0).then_some(half.bandwidth),
         }));
     } else {
         say!("{word}{}", python_list(&half.listeners));
@@ -249,12 +250,13 @@ fn ask(uid: Uid, role: Role, common: &Common) -> Ask {
         uid,
         role,
         connections: common.num_conn.get(),
-        rate: common.rate,
+        rate: common.wishes.rate,
         lifetime: common.lifetime.map(Duration::from_secs),
         idle: common.idle.map(Duration::from_secs),
         sources: common.source.iter().copied().collect(),
         protection: common.protection,
         backend: common.backend.clone(),
+        tcp: common.wishes.tcp(),
         announced: common.endpoints(),
     }
 }
@@ -275,7 +277,8 @@ async fn prod_req(command: Begin, json: bool) -> Result<ExitCode, Failure> {
             answer.prod_listeners.iter().for_each(|target| say!("prod_listeners: \"{target}\""));
             say!("");
         }
-        Ok(ask.start(&gateway, answer.listeners, answer.prod_listeners).await?)
+        let bandwidth = answer.bandwidth;
+        Ok(Half { bandwidth, ..ask.start(&gateway, answer.listeners, answer.prod_listeners).await? })
     };
     let half = Interrupts::listen()?.guard(open, async || undo(&gateway, &uid).await).await?;
     show(&uid, Role::Prod, &command.s2cs, &half, "", json);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use scistream_proto::gateway::{CapabilitiesResponse, Event, Session, Traffic};
+use scistream_proto::gateway::{CapabilitiesResponse, Event, Session, Tcp, Traffic};
 use serde_json::{Value, json};
 
 use super::drain::drain_and_tell;
@@ -158,9 +158,22 @@ pub(super) fn session_json(session: &Session) -> Value {
         "listeners": session.listeners, "targets": session.targets, "protection": session.protection,
         "revision": session.revision, "created_ms": session.created_ms,
         "sources": session.sources,
+        "bandwidth": (session.bandwidth > 0).then_some(session.bandwidth),
+        "rate": (session.rate > 0).then_some(session.rate),
+        "weight": session.weight,
+        "share": (session.share > 0).then_some(session.share),
+        "tcp": session.tcp.as_ref().map(tcp_json),
         "expires_ms": (session.expires_ms > 0).then_some(session.expires_ms),
         "traffic": session.traffic.as_ref().map(traffic_json),
         "end": (!session.end.is_empty()).then_some(&session.end),
+    })
+}
+
+fn tcp_json(tcp: &Tcp) -> Value {
+    json!({
+        "send_buffer": (tcp.send_buffer > 0).then_some(tcp.send_buffer),
+        "receive_buffer": (tcp.receive_buffer > 0).then_some(tcp.receive_buffer),
+        "congestion": (!tcp.congestion.is_empty()).then_some(&tcp.congestion),
     })
 }
 
@@ -184,6 +197,7 @@ fn status_json(status: &CapabilitiesResponse) -> Value {
             "name": backend.name, "summary": backend.summary, "version": backend.version,
             "missing": backend.missing, "chained": backend.chained,
             "protections": backend.protections, "filters_sources": backend.filters_sources,
+            "limits_bandwidth": backend.limits_bandwidth,
         })
     };
     let login = |login: &scistream_proto::gateway::Login| {
@@ -197,6 +211,10 @@ fn status_json(status: &CapabilitiesResponse) -> Value {
         "protection": status.protection, "draining": status.draining,
         "ports": { "first": status.first_port, "last": status.last_port, "free": status.free_ports },
         "sessions": { "now": status.sessions, "most": status.max_sessions },
+        "enforces_rate": status.enforces_rate,
+        "max_bandwidth": (status.max_bandwidth > 0).then_some(status.max_bandwidth),
+        "gateway_bandwidth": (status.gateway_bandwidth > 0).then_some(status.gateway_bandwidth),
+        "max_buffer": (status.max_buffer > 0).then_some(status.max_buffer), "congestions": status.congestions,
         "max_listeners": status.max_listeners, "max_lifetime_seconds": status.max_lifetime_seconds,
         "authentication": status.authentication,
         "logins": status.logins.iter().map(login).collect::<Vec<_>>(),
@@ -249,6 +267,12 @@ fn print_session(session: &Session) {
         [] => say!("sources     anywhere"),
         networks => say!("sources     {}", networks.join(", ")),
     }
+    if let Some(bandwidth) = bandwidth(session) {
+        say!("bandwidth   {bandwidth}");
+    }
+    if let Some(tcp) = &session.tcp {
+        say!("tcp         {}", tcp_words(tcp));
+    }
     if !session.weakness.is_empty() {
         say!("weak        {}", session.weakness);
     }
@@ -268,6 +292,22 @@ fn print_session(session: &Session) {
     session.processes.iter().for_each(|process| say!("process     {}", process_line(process)));
 }
 
+/// What it is kept to, if it is.
+fn bandwidth(session: &Session) -> Option<String> {
+    let asked = if session.rate > 0 { format!(" (asked for {})", session.rate) } else { String::new() };
+    let limit = (session.bandwidth > 0).then(|| format!("kept to {} kB/s{asked}", session.bandwidth));
+    let share = (session.share > 0).then(|| format!("its share is {} kB/s just now", session.share));
+    let words: Vec<_> = limit.into_iter().chain(share).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+fn tcp_words(tcp: &Tcp) -> String {
+    let buffer = |name: &str, size: u32| (size > 0).then(|| format!("{name} buffer {size}"));
+    let congestion = (!tcp.congestion.is_empty()).then(|| tcp.congestion.clone());
+    let words = [buffer("send", tcp.send_buffer), buffer("receive", tcp.receive_buffer), congestion];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 pub(super) fn state(session: &Session) -> &str {
     if session.degraded.is_empty() { &session.state } else { "degraded" }
 }
@@ -283,6 +323,15 @@ fn print_status(s2cs: &Endpoint, status: &CapabilitiesResponse) {
     say!("sessions    {} of at most {}", status.sessions, status.max_sessions);
     say!("ports       {}-{}, {} free", status.first_port, status.last_port, status.free_ports);
     say!("protection  {} at least", status.protection);
+    if status.gateway_bandwidth > 0 {
+        say!("bandwidth   {} kB/s, shared by all sessions", status.gateway_bandwidth);
+    }
+    match (status.max_bandwidth, status.enforces_rate) {
+        (0, false) => {}
+        (0, true) => say!("a session   is kept to the rate that it is asked for with"),
+        (most, false) => say!("a session   is kept to {most} kB/s"),
+        (most, true) => say!("a session   is kept to the rate that it is asked for with, at most {most} kB/s"),
+    }
     match status.authentication.as_slice() {
         [] => say!("who may     whoever can connect: it has no authentication"),
         ways => say!("who may     {}", ways.join(", ")),

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::gateway::{Channel, Failure, Interrupts, List, network, print_json};
 use super::mint::Mint;
+use super::wishes::Wishes;
 use crate::client::{Ask, Gateway, Half};
 use crate::session::{Endpoint, Host, Protection, Role, Uid};
 
@@ -33,9 +34,8 @@ pub(super) struct Tunnel {
     /// How many listeners each gateway opens [default: one for each --prod-target]
     #[arg(long, value_name = "N")]
     num_conn: Option<NonZeroU16>,
-    /// Bandwidth in kB/s, a hint
-    #[arg(long, default_value_t = 10_000, value_name = "KBPS", value_parser = clap::value_parser!(i32).range(0..))]
-    rate: i32,
+    #[command(flatten)]
+    wishes: Wishes,
     /// Seconds after which both halves end unless they are renewed [default: as long as the gateways allow]
     #[arg(long, value_name = "SECONDS")]
     lifetime: Option<u64>,
@@ -103,7 +103,7 @@ async fn open(command: &Tunnel, uid: &Uid, ends: &Ends) -> Result<(Half, Half), 
         Some(number) => number.get(),
         None => u16::try_from(targets.len()).map_err(|_| Failure::usage("--prod-target: there are too many"))?,
     };
-    let (rate, lifetime) = (command.rate, command.lifetime.map(Duration::from_secs));
+    let (rate, lifetime) = (command.wishes.rate, command.lifetime.map(Duration::from_secs));
     let idle = command.idle.map(Duration::from_secs);
     let protection = command.protection;
     let ask = |role, announced| {
@@ -111,18 +111,19 @@ async fn open(command: &Tunnel, uid: &Uid, ends: &Ends) -> Result<(Half, Half), 
             Role::Prod => &command.prod_source,
             Role::Cons => &command.cons_source,
         };
-        let (sources, backend) = (sources.iter().copied().collect(), None);
-        Ask { uid: uid.clone(), role, connections, rate, lifetime, idle, sources, protection, backend, announced }
+        let (sources, backend, tcp) = (sources.iter().copied().collect(), None, command.wishes.tcp());
+        Ask { uid: uid.clone(), role, connections, rate, lifetime, idle, sources, protection, backend, tcp, announced }
     };
     let prod = ask(Role::Prod, targets.clone());
     // What a CONS application announces is the port it would like; the host says nothing.
     let wish = |port| Endpoint { host: Host::Name("localhost".into()), port };
     let cons = ask(Role::Cons, command.port.map(wish).into_iter().collect());
     // One after the other as far as HELLO: a gateway that serves both ends could take one for the other.
-    let (listeners, announced) = prod.reserve(&ends.prod).await?;
-    let onward = Some(listeners.clone());
-    match tokio::try_join!(prod.start(&ends.prod, listeners, announced), cons.open(&ends.cons, onward)) {
-        Ok(both) => Ok(both),
+    let reserved = prod.reserve(&ends.prod).await?;
+    let onward = Some(reserved.listeners.clone());
+    let start = prod.start(&ends.prod, reserved.listeners, reserved.prod_listeners);
+    match tokio::try_join!(start, cons.open(&ends.cons, onward)) {
+        Ok((prod, cons)) => Ok((Half { bandwidth: reserved.bandwidth, ..prod }, cons)),
         Err(e) => {
             give_back(ends, uid).await;
             Err(e.into())
@@ -148,8 +149,8 @@ fn show(command: &Tunnel, uid: &Uid, prod: &Half, cons: &Half, json: bool) {
     if json {
         print_json(&json!({
             "uid": uid.wire(),
-            "prod": { "s2cs": command.prod.to_string(), "listeners": prod.listeners, "targets": prod.targets },
-            "cons": { "s2cs": command.cons.to_string(), "listeners": cons.listeners, "targets": cons.targets },
+            "prod": half_json(&command.prod, prod),
+            "cons": half_json(&command.cons, cons),
         }));
         return;
     }
@@ -167,4 +168,16 @@ fn show(command: &Tunnel, uid: &Uid, prod: &Half, cons: &Half, json: bool) {
         say!("  producer's application at {target}");
         say!("");
     }
+    for (gateway, half) in [(&command.cons, cons), (&command.prod, prod)] {
+        if half.bandwidth > 0 {
+            say!("gateway {gateway} keeps it to {} kB/s", half.bandwidth);
+        }
+    }
+}
+
+fn half_json(gateway: &Endpoint, half: &Half) -> serde_json::Value {
+    json!({
+        "s2cs": gateway.to_string(), "listeners": half.listeners, "targets": half.targets,
+        "bandwidth": (half.bandwidth > 0).then_some(half.bandwidth),
+    })
 }

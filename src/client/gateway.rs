@@ -131,6 +131,9 @@ impl Gateway {
             sources: ask.sources.networks().iter().map(ToString::to_string).collect(),
             protection: ask.protection.map(|floor| floor.to_string()).unwrap_or_default(),
             backend: ask.backend.clone().unwrap_or_default(),
+            send_buffer: ask.tcp.send_buffer.unwrap_or_default(),
+            receive_buffer: ask.tcp.receive_buffer.unwrap_or_default(),
+            congestion: ask.tcp.congestion.as_ref().map(ToString::to_string).unwrap_or_default(),
         };
         let request = self.prepared(message, RENDEZVOUS_DEADLINE);
         let mut answer = self.answered("request a session", self.client.clone().req(request).await)?;

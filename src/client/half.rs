@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use scistream_proto as wire;
 use tokio::time::{Instant, sleep};
 
 use super::{ClientError, Gateway};
-use crate::session::{Endpoint, Protection, Role, Sources, Uid};
+use crate::session::{Endpoint, Protection, Role, Sources, TcpWishes, Uid};
 
 /// What is asked of a gateway.
 #[derive(Debug, Clone)]
@@ -16,7 +17,7 @@ pub struct Ask {
     pub role: Role,
     /// How many listeners.
     pub connections: u16,
-    /// Bandwidth in kB/s, a hint.
+    /// What it is to move at most, in kB/s; 0: as much as the gateway allows.
     pub rate: i32,
     /// How long it is to last; `None`: as long as the gateway allows.
     pub lifetime: Option<Duration>,
@@ -28,6 +29,8 @@ pub struct Ask {
     pub protection: Option<Protection>,
     /// What is to carry the bytes; `None`: what the gateway chooses.
     pub backend: Option<String>,
+    /// How its connections are to be set.
+    pub tcp: TcpWishes,
     /// What HELLO announces for the application.
     pub announced: Vec<Endpoint>,
 }
@@ -39,6 +42,8 @@ pub struct Half {
     pub listeners: Vec<String>,
     /// Where it forwards to.
     pub targets: Vec<String>,
+    /// What the gateway keeps it to, in kB/s; 0: nothing of its own.
+    pub bandwidth: u32,
 }
 
 /// A gateway that has not read the REQ yet gets another HELLO for this long.
@@ -46,17 +51,17 @@ const HELLO_TRIES: Duration = Duration::from_secs(5);
 const HELLO_PAUSE: Duration = Duration::from_millis(50);
 
 impl Ask {
-    /// REQ and HELLO, at once. Answers with the half's listeners and the endpoints of HELLO.
+    /// REQ and HELLO, at once. The answer to REQ has the half's listeners and the endpoints of HELLO.
     ///
     /// # Errors
     /// [`ClientError`]
-    pub async fn reserve(&self, gateway: &Gateway) -> Result<(Vec<String>, Vec<String>), ClientError> {
+    pub async fn reserve(&self, gateway: &Gateway) -> Result<wire::Response, ClientError> {
         // Before HELLO can fail for lack of a REQ.
         gateway.can_serve(self).await?;
         let request = gateway.request(self);
         let hello = announce(gateway, &self.uid, self.role, &self.announced);
         let (answer, _) = tokio::try_join!(request, hello)?;
-        Ok((answer.listeners, answer.prod_listeners))
+        Ok(answer)
     }
 
     /// REQ, HELLO and UPDATE with these targets; PROD: none means those of HELLO.
@@ -66,9 +71,9 @@ impl Ask {
     /// # Errors
     /// [`ClientError`]
     pub async fn open(&self, gateway: &Gateway, targets: Option<Vec<String>>) -> Result<Half, ClientError> {
-        let (listeners, announced) = self.reserve(gateway).await?;
-        let targets = targets.unwrap_or(announced);
-        self.start(gateway, listeners, targets).await
+        let wire::Response { listeners, prod_listeners, bandwidth } = self.reserve(gateway).await?;
+        let half = self.start(gateway, listeners, targets.unwrap_or(prod_listeners)).await?;
+        Ok(Half { bandwidth, ..half })
     }
 
     /// UPDATE. When it fails, the session is given back.
@@ -82,7 +87,7 @@ impl Ask {
         targets: Vec<String>,
     ) -> Result<Half, ClientError> {
         match gateway.update(&self.uid, self.role, targets).await {
-            Ok(answer) => Ok(Half { listeners, targets: answer.prod_listeners }),
+            Ok(answer) => Ok(Half { listeners, targets: answer.prod_listeners, bandwidth: answer.bandwidth }),
             Err(e) => {
                 if let Err(second) = gateway.release(&self.uid).await {
                     tracing::warn!("also {}", second.story());

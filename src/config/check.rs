@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{Config, Settings, TlsFiles, access, deployed};
+use super::{Config, Settings, TlsFiles, access, amounts, deployed};
 use crate::backend::{Catalog, Manifest};
 use crate::causes::causes;
 use crate::engine::{self, WeakKeys};
@@ -25,7 +25,7 @@ const LONGEST_STATE_DIR: usize = 107 - "/sessions/0123456789ab-prod/999.sock".le
 /// Added to the time of day, what is much longer is no date any more.
 const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
 const SITE_DIR: &str = "/etc/scistream";
-/// What keeps strangers from a program that cannot.
+/// What keeps strangers, and too much, from a program that cannot.
 const GATE: &str = "native";
 const NO_LANDLOCK: &str =
     "this kernel has no Landlock (it needs Linux 5.13, and landlock among what lsm= names at boot)";
@@ -55,6 +55,7 @@ pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<
     let alone = listen.ip().is_loopback();
     let ground = Ground { alone, inside: vec![], inside_is_said: false, own, ports };
     let access = access::check(&mut settings, listen, ground, &mut notes, faults);
+    let amounts = amounts::check(&mut settings, &mut notes, faults);
     let weak_keys = weak_keys(settings.weak_keys.as_deref(), faults);
     let max_waiting = at_least_one("max_waiting", settings.max_waiting.unwrap_or(200), faults);
     let state_dir = check_state_dir(settings.state_dir.clone(), faults);
@@ -81,6 +82,8 @@ pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<
         gate,
         drain_grace,
         connections_per_process,
+        memory_mib: amounts.memory_mib,
+        tcp: amounts.tcp,
         sandbox,
         firewall: settings.firewall.clone().map(Firewall::new),
         max_listeners,
@@ -93,6 +96,8 @@ pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<
             lan,
             protection,
             sources,
+            bandwidth: amounts.bandwidth,
+            tcp: amounts.tcp_policy,
             policy: Arc::new(access.policy),
             weak_keys,
             max_waiting,
@@ -322,6 +327,11 @@ fn check_backend(
     if !gate.abilities.source_filter {
         faults.push(format!(
             "the site's manifest of {GATE} must have source_filter = true: it guards programs that cannot"
+        ));
+    }
+    if !gate.abilities.bandwidth_limit {
+        faults.push(format!(
+            "the site's manifest of {GATE} must have bandwidth_limit = true: it limits programs that cannot"
         ));
     }
     Some(Programs { catalog, backend, terminator, gate })

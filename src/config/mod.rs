@@ -5,6 +5,7 @@
 //! reported, so that an operator corrects a file once.
 
 mod access;
+mod amounts;
 mod check;
 mod deployed;
 mod settings;
@@ -20,9 +21,10 @@ use crate::auth::{Limits, Providers};
 use crate::backend::{Catalog, Manifest};
 use crate::engine;
 use crate::firewall::Firewall;
+use crate::session::Tcp;
 use crate::supervisor::Sandbox;
 
-pub use settings::Settings;
+pub use settings::{Settings, TcpSettings};
 
 /// Everything that was said, checked.
 #[derive(Debug, Clone)]
@@ -43,12 +45,16 @@ pub struct Config {
     pub backend: Arc<Manifest>,
     /// The end of the tunnel for backends without PSK.
     pub terminator: Arc<Manifest>,
-    /// What keeps strangers from a program that cannot.
+    /// What keeps strangers, and too much, from a program that cannot.
     pub gate: Arc<Manifest>,
     /// How long open connections may go on at the end of a session.
     pub drain_grace: Duration,
     /// Connections that one process may hold open.
     pub connections_per_process: u32,
+    /// What the buffers of one process may take together; `None`: as it has it itself.
+    pub memory_mib: Option<u32>,
+    /// How TCP connections are set, where sessions have nothing of their own.
+    pub tcp: Tcp,
     /// Whether proxies are boxed in.
     pub sandbox: Sandbox,
     /// Where openings for sessions are asked for.

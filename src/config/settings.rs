@@ -131,6 +131,24 @@ pub struct Settings {
     /// Listeners that one session may ask for [default: 64]
     #[arg(long, value_name = "N")]
     pub max_listeners: Option<u16>,
+    /// Keep sessions to the rate that their clients send (--rate of s2uc; deployed clients send
+    /// 10000 kB/s without meaning it) [default: False]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean, value_name = "BOOL")]
+    pub enforce_rate: Option<bool>,
+    /// What a session may move at most, in kB/s, all connections and both directions together
+    /// [default: unlimited]
+    #[arg(long, value_name = "KBPS")]
+    pub max_bandwidth: Option<u32>,
+    /// What all sessions may move together, in kB/s; they share it by the weights of their rules
+    /// [default: unlimited]
+    #[arg(long, value_name = "KBPS")]
+    pub gateway_bandwidth: Option<u32>,
+    /// What the buffers of a session's connections may take together, in MiB, with s2ds [default: its own]
+    #[arg(long, value_name = "MIB")]
+    pub memory_mib: Option<u32>,
+    /// How the TCP connections of s2ds are set, `[tcp]` in the file
+    #[arg(skip)]
+    pub tcp: Option<TcpSettings>,
     /// Connections that one session may hold open [default: 4096]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<u32>,
@@ -168,6 +186,27 @@ pub struct Settings {
     pub client_secret: Option<String>,
 }
 
+/// `[tcp]` in the file. What is not given is left to s2ds, or may not be chosen by clients.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpSettings {
+    /// Whether small pieces are sent at once.
+    pub nodelay: Option<bool>,
+    /// After how many seconds of silence the peer is asked whether it lives; 0: never.
+    pub keepalive_seconds: Option<u32>,
+    /// Bytes that may be under way.
+    pub send_buffer: Option<u32>,
+    /// Bytes that may come in unread.
+    pub receive_buffer: Option<u32>,
+    /// Who decides how fast to send: cubic, bbr …
+    pub congestion: Option<String>,
+    /// The largest buffers that a client may ask for.
+    pub max_buffer: Option<u32>,
+    /// The congestion controls that a client may ask for.
+    #[serde(default)]
+    pub congestions: Vec<String>,
+}
+
 /// Booleans as people write them, Python's among them.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -190,7 +229,7 @@ impl Settings {
         let flags = self;
         first_of!(flags, file: config listener_ip port listen wan_ip lan_ip wan_sources lan_sources advertise_ip
             port_range backend terminator protection sandbox firewall state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
-            update_timeout max_sessions max_listeners max_connections least_free_memory drain_grace max_lifetime max_idle
+            update_timeout max_sessions max_listeners max_connections enforce_rate max_bandwidth gateway_bandwidth memory_mib tcp least_free_memory drain_grace max_lifetime max_idle
             keep_sessions_on_exit r#type client_id client_secret client_secret_file client_ca allow provider
             site_networks audit_log weak_keys max_calls max_calls_from_address max_bad_tokens max_waiting)
     }

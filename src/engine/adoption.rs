@@ -11,7 +11,7 @@ use crate::causes::causes;
 use crate::flows::{Books, BooksFile};
 use crate::ports::{PortLease, Served};
 use crate::secrets;
-use crate::session::{Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
+use crate::session::{Capacity, Endpoint, ListenAddr, Machine, Plan, Role, Route, SessionId, State, TargetAddr};
 use crate::store::{self, Live, Record, RecordError, SessionFolder, Sighting};
 
 /// A session of an earlier run, ready to be gone on with.
@@ -47,7 +47,7 @@ pub(super) fn understand(folder: SessionFolder, shared: &Shared, seen: &Sighting
             let was_changing = record.changing;
             let (created, expires) = (at(record.created_ms), record.expires_ms.map(at));
             let max_idle = record.max_idle_ms.map(Duration::from_millis);
-            let machine = machine(session.role, record.clone());
+            let machine = machine(session.role, record.clone(), &standing);
             let books = BooksFile::read(&folder.places().path).unwrap_or_else(|e| {
                 tracing::error!(%session, "what went through it is lost: its books cannot be used: {e}");
                 Books::default()
@@ -113,23 +113,31 @@ fn standing(record: &Record, shared: &Shared) -> Result<Standing, RecordError> {
     Ok(Standing {
         owner: record.owner.clone(),
         weakness: record.weakness,
+        backend,
         // Who does not tell may have been asked for it.
         backend_is_asked_for: record.backend_is_asked_for.unwrap_or(true),
-        backend,
         protection: record.protection.unwrap_or(shared.settings.protection),
         sources: record.sources.iter().copied().collect(),
+        capacity: Capacity {
+            asked: record.rate,
+            limit: record.bandwidth,
+            weight: record.weight,
+            shared: record.shared,
+        },
+        tcp: record.tcp.clone(),
         max_lifetime: record.max_lifetime_ms.map(Duration::from_millis),
     })
 }
 
-fn machine(role: Role, record: Record) -> Machine {
+fn machine(role: Role, record: Record, standing: &Standing) -> Machine {
     // They were checked when they came; one that does not parse today is only not shown.
     let announced: Vec<Endpoint> = record.announced.iter().filter_map(|text| text.parse().ok()).collect();
     let plan = |live: Live| {
         let both = record.listeners.iter().zip(live.targets);
         let routes = both.map(|(listen, target)| Route { listen: ListenAddr(*listen), target: TargetAddr(target) });
-        let sources = record.sources.iter().copied().collect();
-        Plan { role, protection: live.protection, sources, routes: routes.collect() }
+        let (sources, tcp) = (standing.sources.clone(), standing.tcp.clone());
+        let capacity = standing.capacity;
+        Plan { role, protection: live.protection, sources, capacity, tcp, routes: routes.collect() }
     };
     let live = record.live.map(plan);
     let state = if live.is_some() { State::Active } else { State::Announced };
@@ -214,6 +222,11 @@ pub(super) fn record(
         protection: Some(standing.protection),
         max_lifetime_ms: standing.max_lifetime.map(length),
         sources: standing.sources.networks().to_vec(),
+        rate: standing.capacity.asked,
+        bandwidth: standing.capacity.limit,
+        weight: standing.capacity.weight,
+        shared: standing.capacity.shared,
+        tcp: standing.tcp.clone(),
     })
 }
 

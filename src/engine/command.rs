@@ -5,7 +5,9 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::auth::Caller;
-use crate::session::{Endpoint, ListenAddr, Protection, Role, Sources, TargetAddr, Uid};
+use crate::session::{
+    Bandwidth, Capacity, Endpoint, ListenAddr, Protection, Role, Sources, TargetAddr, TcpWishes, Uid,
+};
 
 /// Who asks, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,10 @@ pub struct Reserve {
     pub protection: Option<Protection>,
     /// What is to carry its bytes; `None`: the gateway's own choice.
     pub backend: Option<String>,
+    /// What it would move, meant or not; `None`: as much as it may.
+    pub rate: Option<Bandwidth>,
+    /// How its connections are to be set.
+    pub tcp: TcpWishes,
 }
 
 /// HELLO, checked.
@@ -72,6 +78,8 @@ pub struct Reserved {
     pub listeners: Vec<ListenAddr>,
     /// The endpoints of HELLO.
     pub announced: Vec<Endpoint>,
+    /// What it may move.
+    pub capacity: Capacity,
 }
 
 /// The answer to HELLO.

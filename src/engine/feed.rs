@@ -9,7 +9,9 @@ use tokio::sync::broadcast;
 use super::refusal::Refusal;
 use crate::auth::Caller;
 use crate::flows::Traffic;
-use crate::session::{Health, ListenAddr, Protection, SessionId, Sources, State, TargetAddr, Weakness};
+use crate::session::{
+    Bandwidth, Capacity, Health, ListenAddr, Protection, SessionId, Sources, State, TargetAddr, TcpWishes, Weakness,
+};
 
 /// A session as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub struct SessionView {
     pub protection: Protection,
     /// From where connections are taken.
     pub sources: Sources,
+    /// How much it may move.
+    pub capacity: Capacity,
+    /// Its share just now of what the gateway may move.
+    pub share: Option<Bandwidth>,
+    /// What its connections have of their own.
+    pub tcp: TcpWishes,
     /// Counts the plans that became live.
     pub revision: u64,
     /// When it was asked for.
@@ -194,6 +202,9 @@ mod tests {
             targets: vec![],
             protection: Protection::default(),
             sources: Sources::default(),
+            capacity: Capacity::default(),
+            share: None,
+            tcp: TcpWishes::default(),
             revision: 1,
             created: SystemTime::now(),
             expires: None,

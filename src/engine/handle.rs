@@ -11,7 +11,7 @@ use super::refusal::{Code, Refusal};
 use super::{Announced, Serving};
 use crate::auth::Caller;
 use crate::flows::Ledger;
-use crate::session::{Endpoint, ReleaseReason, SessionId, TargetAddr};
+use crate::session::{Bandwidth, Endpoint, ReleaseReason, SessionId, TargetAddr};
 use crate::supervisor::ProcessView;
 
 /// HELLO as a session takes it: understood, resolved, and permitted.
@@ -61,6 +61,8 @@ pub struct SessionHandle {
     pub(super) awaits_hello: Arc<AtomicBool>,
     pub(super) view: watch::Receiver<SessionView>,
     pub(super) ledger: watch::Receiver<Arc<Ledger>>,
+    /// `None` where it shares with nobody.
+    pub(super) share: Option<watch::Receiver<Option<Bandwidth>>>,
     pub(super) processes: watch::Receiver<Vec<ProcessView>>,
 }
 
@@ -71,7 +73,8 @@ impl SessionHandle {
 
     /// The session as it stands.
     pub(super) fn view(&self) -> SessionView {
-        SessionView { traffic: self.ledger.borrow().traffic(), ..self.view.borrow().clone() }
+        let share = self.share.as_ref().and_then(|share| *share.borrow());
+        SessionView { traffic: self.ledger.borrow().traffic(), share, ..self.view.borrow().clone() }
     }
 
     /// What goes through it, as it was last looked at.

@@ -5,7 +5,7 @@ use crate::audit::{Audit, Entry, What};
 use crate::auth::Caller;
 use crate::causes::causes;
 use crate::policy::{Grant, Lapse};
-use crate::session::{Endpoint, SessionId, TargetAddr};
+use crate::session::{Bandwidth, Capacity, Endpoint, SessionId, TargetAddr};
 
 /// A call on its way through the engine.
 #[derive(Debug, Clone)]
@@ -76,6 +76,12 @@ impl Call {
         self.entry.rule = rule.cloned();
     }
 
+    /// How much it will be about.
+    pub(super) fn with_capacity(&mut self, capacity: Capacity) {
+        self.entry.rate = capacity.asked.map(Bandwidth::kilobytes_per_second);
+        self.entry.bandwidth = capacity.limit.map(Bandwidth::kilobytes_per_second);
+    }
+
     /// Writes down that what was allowed came to nothing.
     pub(super) fn came_to<T>(&self, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
         outcome.inspect_err(|refusal| {
@@ -109,6 +115,7 @@ pub(super) fn note_change(audit: &Audit, what: &str, view: &SessionView) {
         targets: view.targets.iter().map(|target| target.0.to_string()).collect(),
         sources: view.sources.networks().iter().map(ToString::to_string).collect(),
         protection: Some(view.protection.as_str()),
+        bandwidth: view.capacity.limit.map(Bandwidth::kilobytes_per_second),
         ..Entry::of(What::Session)
     });
 }

@@ -51,7 +51,10 @@ use crate::backend::Manifest;
 use crate::flows::Meter;
 use crate::policy::Policy;
 use crate::ports::Ports;
-use crate::session::{Endpoint, Protection, ReleaseReason, Role, SessionId, Sources, Uid, UidDigest, Weakness};
+use crate::session::{
+    Capacity, Endpoint, Protection, ReleaseReason, Role, SessionId, Sources, TcpWishes, Uid, UidDigest, Weakness,
+};
+use crate::shares::Divider;
 use crate::store::{Sighting, StateFolder};
 use crate::supervisor::Site;
 
@@ -73,6 +76,8 @@ struct Shared {
     obituaries: Obituaries,
     feed: Feed,
     meter: Meter,
+    /// Who shares out what the gateway may move, if that is bounded.
+    divider: Option<Divider>,
     /// Who looks at all processes of the host: one at a time, however many ask.
     looks: Arc<Semaphore>,
 }
@@ -84,7 +89,8 @@ impl Engine {
         let directory = Directory::new(settings.max_sessions);
         let (site, looks) = (Arc::new(site), Arc::new(Semaphore::new(1)));
         let (feed, meter, obituaries) = (Feed::new(state.sequence()), Meter::start(), Obituaries::default());
-        let shared = Shared { settings, site, state, ports, audit, directory, obituaries, feed, meter, looks };
+        let divider = settings.bandwidth.gateway.map(Divider::of);
+        let shared = Shared { settings, site, state, ports, audit, directory, obituaries, feed, meter, divider, looks };
         Self { shared: Arc::new(shared) }
     }
 
@@ -290,6 +296,9 @@ impl Engine {
                 Err(unusable) => unusable.clear_away(&self.shared, &seen),
             }
         }
+        if let Some(divider) = &self.shared.divider {
+            divider.start();
+        }
         // An error says that there is nothing to wait for.
         drop(settling.join_all().await);
         Ok(())
@@ -306,6 +315,8 @@ struct Standing {
     backend_is_asked_for: bool,
     protection: Protection,
     sources: Sources,
+    capacity: Capacity,
+    tcp: TcpWishes,
     /// The longest that its lifetime may be made.
     max_lifetime: Option<Duration>,
 }

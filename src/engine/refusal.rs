@@ -210,12 +210,13 @@ impl Refusal {
             | Self::Program(_)
             | Self::Full { .. }
             | Self::Short { .. }
-            | Self::DataPath(ServeError::Program(_) | ServeError::NoProcesses { .. }) => Code::NoResource,
+            | Self::DataPath(ServeError::Program(_) | ServeError::NoProcesses { .. } | ServeError::NoShare) => {
+                Code::NoResource
+            }
             Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => Code::ConnError,
             Self::DataPath(ServeError::Firewall(_)) => Code::Unavailable,
-            Self::DataPath(ServeError::Render(_) | ServeError::System { .. }) | Self::Internal { .. } => {
-                Code::ServerErr
-            }
+            Self::DataPath(ServeError::Render(_) | ServeError::System { .. } | ServeError::Share(_))
+            | Self::Internal { .. } => Code::ServerErr,
             Self::NoHello { .. } | Self::NoRequest { .. } => Code::Timeout,
         }
     }
@@ -253,7 +254,9 @@ impl Refusal {
                 "release something first, or have the operator raise the limit of processes (ulimit -u, TasksMax=)"
             }
             Self::Program(_) | Self::DataPath(ServeError::Program(_)) => "have the operator install it on the gateway",
-            Self::Full { .. } | Self::Short { .. } => "release something first, or try again later",
+            Self::Full { .. } | Self::Short { .. } | Self::DataPath(ServeError::NoShare) => {
+                "release something first, or try again later"
+            }
             Self::DataPath(ServeError::Refused { .. } | ServeError::Silent { .. }) => {
                 "what was live before is live still; show the gateway's operator what the program said"
             }

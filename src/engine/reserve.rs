@@ -11,10 +11,10 @@ use super::minutes::Call;
 use super::session_task::{self, SessionParts};
 use super::settings::shorter;
 use super::{Engine, Refusal, Reserve, Reserved, Standing, WeakKeys, admission};
-use crate::backend::Manifest;
-use crate::policy::Ask;
+use crate::backend::{Manifest, Needs};
+use crate::policy::{Ask, Grant};
 use crate::ports::PortLease;
-use crate::session::{Protection, Role, SessionId, Sources};
+use crate::session::{Capacity, Protection, Role, SessionId, Sources, TcpWishes};
 
 /// What a session may be, as it was decided.
 struct Terms {
@@ -22,6 +22,8 @@ struct Terms {
     backend_is_asked_for: bool,
     protection: Protection,
     sources: Sources,
+    capacity: Capacity,
+    tcp: TcpWishes,
     lifetime: Option<Duration>,
     max_lifetime: Option<Duration>,
     max_sessions: Option<usize>,
@@ -60,6 +62,9 @@ impl Engine {
         };
         let outcome = self.policy().admit(&command.requester.caller, &ask).map_err(Refusal::from);
         call.by_rule(outcome.as_ref().ok().and_then(|grant| grant.rule.as_ref()));
+        let granted = |grant: &Grant| settings.bandwidth.grant(command.rate, grant.bandwidth);
+        let capacity = outcome.as_ref().map(granted).unwrap_or_default();
+        call.with_capacity(capacity);
         let grant = call.decided(outcome)?;
         if let (Some(weakness), WeakKeys::Refuse) = (command.uid.weakness(), settings.weak_keys) {
             return call.or_refused(Err(Refusal::BadUid { why: format!("this gateway refuses it: {weakness}") }));
@@ -77,10 +82,21 @@ impl Engine {
             return Err(Refusal::BadField { field: "protection", why });
         }
         let sources = call.or_refused(settings.sources.grant(command.role, grant.sources))?;
+        let tcp = call.or_refused(settings.tcp.grant(&command.tcp))?;
         let lifetime = shorter(settings.lifetime(command.lifetime), grant.max_lifetime);
         let (max_lifetime, max_sessions) = (grant.max_lifetime, grant.max_sessions);
         let backend_is_asked_for = ask.backend.is_some();
-        Ok(Terms { backend, backend_is_asked_for, protection, sources, lifetime, max_lifetime, max_sessions })
+        Ok(Terms {
+            backend,
+            backend_is_asked_for,
+            protection,
+            sources,
+            capacity,
+            tcp,
+            lifetime,
+            max_lifetime,
+            max_sessions,
+        })
     }
 
     async fn open_session(
@@ -91,10 +107,9 @@ impl Engine {
         let Reserve { requester, uid, role, connections, idle, .. } = command;
         let (session, owner) = (SessionId { uid: uid.digest(), role }, requester.caller);
         let (site, backend) = (Arc::clone(&self.shared.site), Arc::clone(&terms.backend));
-        let wanted = terms.sources.clone();
-        tokio::task::spawn_blocking(move || site.find_programs(&backend, role, &wanted))
-            .await
-            .expect("looking for a program does not panic")?;
+        let (wanted, bounded) = (terms.sources.clone(), terms.capacity.is_bounded());
+        let look = move || site.find_programs(&backend, Needs { role, sources: &wanted, bounded }).map(drop);
+        tokio::task::spawn_blocking(look).await.expect("looking for a program does not panic")?;
         let share = Share { sessions: terms.max_sessions, waiting: self.shared.settings.max_waiting };
         let place = self.shared.directory.claim(session, &owner, share)?;
         admission::admit(connections, self.shared.settings.least_free_memory)?;
@@ -114,6 +129,8 @@ impl Engine {
             backend_is_asked_for: terms.backend_is_asked_for,
             protection: terms.protection,
             sources: terms.sources,
+            capacity: terms.capacity,
+            tcp: terms.tcp,
             max_lifetime: terms.max_lifetime,
         };
         let parts =

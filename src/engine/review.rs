@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::adoption::Adoption;
 use super::settings::shorter;
 use super::{Shared, WeakKeys, minutes};
-use crate::policy::{Ask, Grant, Lapse};
-use crate::session::{ReleaseReason, TargetAddr};
+use crate::policy::{Ask, Grant, Lapse, RuleBandwidth};
+use crate::session::{Capacity, ReleaseReason, TargetAddr};
 
 /// What becomes of a session of an earlier run.
 pub(super) enum Fate {
@@ -31,6 +31,7 @@ pub(super) enum Fate {
 pub(super) fn review(found: &mut Adoption, shared: &Shared) -> Fate {
     let policy = &shared.settings.policy;
     if policy.is_open() {
+        grant_again(found, shared, RuleBandwidth::default());
         return Fate::GoesOn { most: None };
     }
     let outcome = judge(found, shared);
@@ -41,12 +42,35 @@ pub(super) fn review(found: &mut Adoption, shared: &Shared) -> Fate {
             // An UPDATE without targets would lead there.
             found.announced_targets.retain(|target| policy.target(owner, session.role, target.0).is_ok());
             found.standing.max_lifetime = grant.max_lifetime;
+            grant_again(found, shared, grant.bandwidth);
             Fate::GoesOn { most: shorter(shared.settings.max_lifetime, grant.max_lifetime) }
         }
         Err(lapse) => {
             tracing::warn!(%session, %owner, "it may not go on by the policy in force: {lapse}");
             Fate::Ends(ReleaseReason::Lapsed { why: lapse.to_string() })
         }
+    }
+}
+
+/// Has a session move what it would be granted today, where some program can keep it to that.
+fn grant_again(found: &mut Adoption, shared: &Shared, rule: RuleBandwidth) {
+    let before = found.standing.capacity;
+    let today = shared.settings.bandwidth.grant(before.asked, rule);
+    let limiter = shared.site.chosen(&found.standing.backend).limiter();
+    // A gate cannot come between what runs already, nor go from there.
+    let in_place = before.is_bounded() || limiter.is_some() || found.machine.live.is_none();
+    if today.is_bounded() && !in_place {
+        tracing::warn!(
+            session = %found.session,
+            "it is not kept to a bandwidth: it began when none was set, and {} cannot be limited without a gate",
+            found.standing.backend.name,
+        );
+        return;
+    }
+    let stays_bounded = before.is_bounded() && !today.is_bounded();
+    found.standing.capacity = Capacity { shared: today.shared || stays_bounded, ..today };
+    if let Some(plan) = &mut found.machine.live {
+        plan.capacity = found.standing.capacity;
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::{Policy, SourcePolicy};
+use crate::policy::{BandwidthPolicy, Policy, SourcePolicy, TcpPolicy};
 use crate::session::Protection;
 
 /// What the engine is told by the operator.
@@ -20,6 +20,10 @@ pub struct Settings {
     pub policy: Arc<Policy>,
     /// From where sessions may take connections.
     pub sources: SourcePolicy,
+    /// How much they may move.
+    pub bandwidth: BandwidthPolicy,
+    /// How they may have their connections set.
+    pub tcp: TcpPolicy,
     /// Whether keys that can be guessed are good enough.
     pub weak_keys: WeakKeys,
     /// How many REQs of one caller may wait for their HELLO.

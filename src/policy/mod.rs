@@ -7,11 +7,13 @@
 //! owner of a session has nothing to do with it, unless a rule makes them an
 //! operator, or lets them say HELLO for the owner.
 
+mod bandwidth;
 mod network;
 mod review;
 mod rule;
 mod sources;
 mod targets;
+mod tcp;
 mod who;
 
 use std::collections::BTreeSet;
@@ -20,15 +22,17 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use bandwidth::{BandwidthPolicy, RuleBandwidth};
 pub use network::{Network, NetworkError};
 pub use review::Lapse;
 pub use rule::{Rule, RuleSettings};
 pub use sources::{SourceError, SourcePolicy};
 pub use targets::{Forbidden, Ground, TargetError};
+pub use tcp::TcpPolicy;
 pub use who::{Who, WhoError};
 
 use crate::auth::Caller;
-use crate::session::{Endpoint, Protection, Role, Sources, TargetAddr};
+use crate::session::{Congestion, Endpoint, Protection, Role, Sources, TargetAddr};
 
 /// The policy of a gateway.
 #[derive(Debug, Clone)]
@@ -68,6 +72,8 @@ pub struct Grant {
     pub max_lifetime: Option<Duration>,
     /// From where connections are taken, within the site's bounds.
     pub sources: Sources,
+    /// How much it may move, within the site's bounds.
+    pub bandwidth: RuleBandwidth,
 }
 
 /// Why the policy says no. Fits after "this gateway does not let you".
@@ -102,6 +108,15 @@ pub enum Denial {
         /// Which.
         asked: String,
     },
+    /// Not this one.
+    #[error("choose the congestion control {asked}")]
+    Congestion {
+        /// Which.
+        asked: Congestion,
+    },
+    /// Not at all.
+    #[error("choose the buffers of TCP connections")]
+    Buffers,
     /// From too far away.
     #[error("take connections from {asked}")]
     Source {

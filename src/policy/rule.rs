@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::bandwidth::RuleBandwidth;
 use super::network::Network;
 use super::who::Who;
 use super::{Ask, Denial, Grant};
 use crate::auth::Caller;
-use crate::session::{Protection, Role, Sources, parse_network};
+use crate::session::{Bandwidth, Protection, Role, Sources, Weight, parse_network};
 
 /// A rule as it is written, `[[allow]]` in the configuration file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -41,6 +42,10 @@ pub struct RuleSettings {
     pub max_connections: Option<u16>,
     /// The longest lifetime in seconds; also of sessions that ask for none.
     pub max_lifetime: Option<f64>,
+    /// What a session may move at most, in kB/s, all connections and both directions together.
+    pub max_bandwidth: Option<u32>,
+    /// What a session counts where all share what the gateway may move; 1 by default.
+    pub weight: Option<u16>,
     /// Whose sessions they may say HELLO for, besides their own; in the words of `who`.
     #[serde(default)]
     pub hello_for: Vec<String>,
@@ -74,6 +79,7 @@ pub struct Rule {
     max_sessions: Option<usize>,
     max_connections: Option<u16>,
     max_lifetime: Option<Duration>,
+    bandwidth: RuleBandwidth,
     hello_for: Vec<Who>,
     pub(super) operator: bool,
 }
@@ -100,6 +106,19 @@ impl Rule {
             }
             length
         });
+        let bandwidth = RuleBandwidth {
+            most: settings.max_bandwidth.and_then(|most| {
+                let most = Bandwidth::kilobytes(most);
+                if most.is_none() {
+                    faults.push(format!("{rule}: max_bandwidth must be at least 1 kB/s; leave it out for no bound"));
+                }
+                most
+            }),
+            weight: Weight::new(settings.weight.unwrap_or(1)).unwrap_or_else(|| {
+                faults.push(format!("{rule}: weight must be from 1 to {}, not 0", u16::MAX));
+                Weight::default()
+            }),
+        };
         if settings.sources.as_ref().is_some_and(Vec::is_empty) {
             faults.push(format!("{rule}: sources names no network; leave it out where any may be"));
         }
@@ -131,6 +150,7 @@ impl Rule {
             max_sessions: settings.max_sessions,
             max_connections: settings.max_connections,
             max_lifetime,
+            bandwidth,
             operator: settings.operator,
         }
     }
@@ -241,6 +261,7 @@ impl Rule {
             max_sessions: self.max_sessions,
             max_lifetime: self.max_lifetime,
             sources: Sources::default(),
+            bandwidth: self.bandwidth,
         }
     }
 

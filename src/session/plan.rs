@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::{Protection, Role, Sources};
+use super::{Capacity, Protection, Role, Sources, TcpWishes};
 
 /// An address that this gateway listens on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +43,10 @@ pub struct Plan {
     pub protection: Protection,
     /// From where connections are taken.
     pub sources: Sources,
+    /// How much may go through.
+    pub capacity: Capacity,
+    /// What its connections have of their own.
+    pub tcp: TcpWishes,
     /// In the order of the listeners.
     pub routes: Vec<Route>,
 }
@@ -59,13 +63,32 @@ impl Plan {
             .zip(targets.iter().cycle())
             .map(|(listen, target)| Route { listen: *listen, target: *target })
             .collect();
-        Some(Self { role, protection, sources: Sources::default(), routes })
+        Some(Self {
+            role,
+            protection,
+            sources: Sources::default(),
+            capacity: Capacity::default(),
+            tcp: TcpWishes::default(),
+            routes,
+        })
     }
 
     /// The same for these sources only.
     #[must_use]
     pub fn only_from(self, sources: Sources) -> Self {
         Self { sources, ..self }
+    }
+
+    /// The same with this much at most.
+    #[must_use]
+    pub fn bounded_by(self, capacity: Capacity) -> Self {
+        Self { capacity, ..self }
+    }
+
+    /// The same with connections of this kind.
+    #[must_use]
+    pub fn over(self, tcp: TcpWishes) -> Self {
+        Self { tcp, ..self }
     }
 }
 

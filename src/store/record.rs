@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal;
 use crate::auth::Caller;
-use crate::session::{Protection, Weakness};
+use crate::session::{Bandwidth, Protection, TcpWishes, Weakness, Weight};
 
 /// The format that this program writes.
 pub const FORMAT: u32 = 2;
@@ -67,6 +67,21 @@ pub struct Record {
     /// The longest that its lifetime may be made.
     #[serde(default)]
     pub max_lifetime_ms: Option<u64>,
+    /// What its client has asked it to move, in kB/s.
+    #[serde(default)]
+    pub rate: Option<Bandwidth>,
+    /// What it may move at most, in kB/s.
+    #[serde(default)]
+    pub bandwidth: Option<Bandwidth>,
+    /// What it counts where all share what the gateway may move.
+    #[serde(default)]
+    pub weight: Weight,
+    /// Whether it has a share of that.
+    #[serde(default)]
+    pub shared: bool,
+    /// What its connections have of their own.
+    #[serde(default)]
+    pub tcp: TcpWishes,
 }
 
 /// A plan that is live.
@@ -182,6 +197,11 @@ pub(super) mod tests {
             backend_is_asked_for: Some(false),
             protection: Some(Protection::Confidentiality),
             max_lifetime_ms: None,
+            rate: Bandwidth::kilobytes(10_000),
+            bandwidth: Bandwidth::kilobytes(5000),
+            weight: Weight::default(),
+            shared: true,
+            tcp: TcpWishes { congestion: "bbr".parse().ok(), ..TcpWishes::default() },
         }
     }
 

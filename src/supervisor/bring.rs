@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::future::try_join_all;
 
-use super::check::{Purpose, check};
+use super::check::{Purpose, check, lay_down};
 use super::data_path::Task;
 use super::unit::{Draft, ServeError, Unit};
 use crate::backend::{Circumstances, Stage, render};
@@ -23,6 +23,39 @@ impl Task {
     pub(super) async fn serve(&mut self, plan: &Plan) -> Result<(), ServeError> {
         // A stage that is down just now comes back first, or the plan would be live in part.
         self.revive().await?;
+        self.pace.take().await?;
+        let outcome = self.serve_at_this_pace(plan).await;
+        match outcome {
+            Ok(()) => {
+                self.pace.settle();
+                self.live = Some(plan.clone());
+            }
+            Err(_) => self.pace.go_back(),
+        }
+        outcome
+    }
+
+    /// Brings what is served to a share that has changed. The program says whether it takes it.
+    pub(super) async fn keep_pace(&mut self) {
+        let Some(plan) = self.live.clone() else { return };
+        let mut undo = Undo::default();
+        let work = async {
+            self.pace.take().await?;
+            let drafts = self.drafts(&plan)?;
+            drafts.iter().try_for_each(|draft| lay_down(draft, &self.place))?;
+            self.bring_all(drafts, &mut undo).await
+        };
+        match work.await {
+            Ok(()) => self.pace.settle(),
+            Err(e) => {
+                tracing::warn!(session = %self.session, "cannot change its share: {e}");
+                self.undo(undo).await;
+                self.pace.go_back();
+            }
+        }
+    }
+
+    async fn serve_at_this_pace(&mut self, plan: &Plan) -> Result<(), ServeError> {
         let drafts = self.drafts(plan)?;
         let purpose = |draft: &Draft| match self.units.iter().any(|unit| unit.stage.name() == draft.stage.name()) {
             true => Purpose::Change,
@@ -99,13 +132,16 @@ impl Task {
         let circumstances = Circumstances {
             protection: plan.protection,
             connections: self.site.connections,
+            bandwidth: self.pace.of(&plan.capacity),
+            memory_mib: self.site.memory_mib,
+            tcp: self.site.tcp.with(&plan.tcp),
             root: nix::unistd::geteuid().is_root(),
         };
         let mut drafts = Vec::with_capacity(stages.len());
         for stage in stages {
             let program = self.site.programs.find(&stage.manifest)?;
             let template = self.site.catalog.template(&stage.manifest).expect("every manifest came with its template");
-            let text = render(&template, &stage, &program, &self.place.folder, self.session, circumstances)?;
+            let text = render(&template, &stage, &program, &self.place.folder, self.session, circumstances.clone())?;
             let in_force = self.units.iter().find(|unit| unit.stage.name() == stage.name());
             if in_force.is_none_or(|unit| unit.text != text) {
                 drafts.push(Draft { stage, program, text });

@@ -19,12 +19,17 @@ pub(super) enum Purpose {
     Change,
 }
 
-/// Has the program itself check a draft, unless its start tells as much, and leaves the
-/// text beside the one in force.
+/// Leaves the text of a draft beside the one in force.
+pub(super) fn lay_down(draft: &Draft, place: &Place) -> Result<(), ServeError> {
+    let next = next_file(&place.folder.config_file(&draft.stage));
+    fs::write(next, &draft.text).map_err(system(&draft.stage, "write the configuration"))
+}
+
+/// Does so, and has the program itself check it, unless its start tells as much.
 pub(super) async fn check(draft: &Draft, purpose: Purpose, place: &Place) -> Result<(), ServeError> {
-    let Draft { stage, program, text } = draft;
+    let Draft { stage, program, .. } = draft;
+    lay_down(draft, place)?;
     let next = next_file(&place.folder.config_file(stage));
-    fs::write(&next, text).map_err(system(stage, "write the configuration"))?;
     let asked = |check: &&Check| purpose == Purpose::Change || check.when == CheckWhen::Always;
     let Some(check) = stage.manifest.check.as_ref().filter(asked) else {
         return Ok(());

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::backoff;
+use super::pace::Pace;
 use super::place::{Bounds, Place};
 use super::report::{Report, Reporter};
 use super::site::Site;
+use super::taking_over::Resumed;
 use super::unit::{ServeError, Unit};
 use crate::backend::{Folder, Manifest};
 use crate::firewall::Opening;
 use crate::ports::PortLease;
 use crate::session::{Plan, SessionId};
-use crate::store::Sighting;
+use crate::shares::Seat;
 
 /// A handle on the task. Dropping it ends the processes at once.
 #[derive(Debug)]
@@ -28,49 +30,46 @@ pub struct DataPath {
 }
 
 /// So many deaths and failed starts in a row, and a session is given up.
-const MOST_FAILURES: u32 = 8;
+pub(super) const MOST_FAILURES: u32 = 8;
 /// After so long without a death, the count starts anew.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
+/// What a data path works with.
+#[derive(Debug)]
+pub struct DataPathParts {
+    /// What all of the gateway's have in common.
+    pub site: Arc<Site>,
+    /// What carries the bytes.
+    pub backend: Arc<Manifest>,
+    /// Whose it is.
+    pub session: SessionId,
+    /// Where its files are.
+    pub folder: Folder,
+    /// Where it accepts.
+    pub leases: Vec<PortLease>,
+    /// To whom it reports.
+    pub reporter: Reporter,
+    /// From where it has its share, if it shares what the gateway may move.
+    pub seat: Option<Seat>,
+}
+
 impl DataPath {
-    /// Makes the task; nothing runs until the first plan. It reports to `reporter`.
+    /// Makes the task; nothing runs until the first plan.
     #[must_use]
-    pub fn open(
-        site: Arc<Site>,
-        backend: Arc<Manifest>,
-        session: SessionId,
-        folder: Folder,
-        leases: Vec<PortLease>,
-        reporter: Reporter,
-    ) -> Self {
-        Self::begin(site, backend, session, folder, leases, reporter, None)
+    pub fn open(parts: DataPathParts) -> Self {
+        Self::begin(parts, None)
     }
 
     /// Makes the task for a session of an earlier run: takes over the processes
     /// that live, starts those that do not, and brings all of them to `plan`.
     #[must_use]
-    pub fn resume(
-        site: Arc<Site>,
-        backend: Arc<Manifest>,
-        session: SessionId,
-        folder: Folder,
-        leases: Vec<PortLease>,
-        reporter: Reporter,
-        plan: Resumed,
-    ) -> Self {
-        Self::begin(site, backend, session, folder, leases, reporter, Some(plan))
+    pub fn resume(parts: DataPathParts, plan: Resumed) -> Self {
+        Self::begin(parts, Some(plan))
     }
 
-    fn begin(
-        site: Arc<Site>,
-        backend: Arc<Manifest>,
-        session: SessionId,
-        folder: Folder,
-        leases: Vec<PortLease>,
-        reporter: Reporter,
-        resumed: Option<Resumed>,
-    ) -> Self {
+    fn begin(parts: DataPathParts, resumed: Option<Resumed>) -> Self {
+        let DataPathParts { site, backend, session, folder, leases, reporter, seat } = parts;
         let (plans, inbox) = mpsc::channel(1);
         let bounds = Bounds { sandbox: site.sandbox, connections: site.connections };
         let growth = site.growth.clone();
@@ -79,8 +78,10 @@ impl DataPath {
             site,
             backend,
             session,
+            pace: Pace::new(seat, folder.path.clone()),
             place: Place::new(folder, leases, bounds, growth),
             reporter,
+            live: None,
             units: Vec::new(),
             opening: None,
             failures: 0,
@@ -112,28 +113,20 @@ pub(super) struct Task {
     pub(super) backend: Arc<Manifest>,
     pub(super) session: SessionId,
     pub(super) place: Place,
+    pub(super) pace: Pace,
     reporter: Reporter,
+    /// What is served.
+    pub(super) live: Option<Plan>,
     /// The one nearest to the targets first.
     pub(super) units: Vec<Unit>,
     /// Through the host's firewall, once a plan is served.
     pub(super) opening: Option<Opening>,
     /// Deaths and failed starts since all was well for [`HEALTHY_AFTER`].
-    failures: u32,
+    pub(super) failures: u32,
     /// What died, and has not been brought back yet.
     down: Option<String>,
     /// When what died is started again.
     again: Option<Instant>,
-}
-
-/// What a session of an earlier run served.
-#[derive(Debug, Clone)]
-pub struct Resumed {
-    /// Its plan.
-    pub plan: Plan,
-    /// Whether it was being moved to another one when that run ended.
-    pub was_changing: bool,
-    /// Who worked where when this run started.
-    pub seen: Sighting,
 }
 
 impl Task {
@@ -194,6 +187,10 @@ impl Task {
                     self.tell_health().await;
                     Some(why)
                 }
+                () = self.pace.news(), if again.is_none() && self.live.is_some() => {
+                    self.keep_pace().await;
+                    None
+                }
                 () = Opening::news(self.opening.as_mut()) => {
                     self.tell_health().await;
                     None
@@ -226,54 +223,14 @@ impl Task {
         }
     }
 
-    /// Whether the session of an earlier run serves again.
-    async fn take_over(&mut self, resumed: &Resumed) -> bool {
-        if let Some(firewall) = &self.site.firewall {
-            // What it has may be open still: nothing of it ends because the helper is away.
-            let listeners = self.place.sockets.addresses();
-            self.opening = Some(Opening::resume(firewall, listeners, resumed.plan.sources.clone()).await);
-        }
-        loop {
-            let Err(why) = self.try_take_over(resumed).await else {
-                self.tell_health().await;
-                return true;
-            };
-            self.failures += 1;
-            tracing::warn!(session = %self.session, failures = self.failures, "cannot take over: {why}");
-            if self.failures >= MOST_FAILURES {
-                self.tell(Report::Lost(why.to_string())).await;
-                return false;
-            }
-            self.tell(Report::Degraded(why.to_string())).await;
-            sleep(backoff(self.failures - 1)).await;
-        }
-    }
-
-    async fn try_take_over(&mut self, resumed: &Resumed) -> Result<(), ServeError> {
-        for draft in self.drafts(&resumed.plan)? {
-            let known = self.units.iter().any(|unit| unit.stage.name() == draft.stage.name());
-            if !known && let Some(mut unit) = Unit::adopt(draft, &self.place)? {
-                if resumed.was_changing {
-                    // It may have read the new file already, or not.
-                    unit.text.clear();
-                }
-                tracing::info!(session = %self.session, backend = unit.stage.name(), pid = %unit.pid(), "adopted");
-                self.units.push(unit);
-            }
-        }
-        let ours: Vec<_> = self.units.iter().map(Unit::pid).collect();
-        self.place.end_strays(&ours, &resumed.seen);
-        self.serve(&resumed.plan).await
-    }
-
     /// Whoever hears a report finds the processes as they were then.
-    async fn tell(&self, report: Report) {
+    pub(super) async fn tell(&self, report: Report) {
         self.show();
         self.reporter.tell(report).await;
     }
 
     /// Tells of processes that are down, or else of a firewall that may be shut.
-    async fn tell_health(&self) {
+    pub(super) async fn tell_health(&self) {
         let trouble = self.down.clone().or_else(|| self.opening.as_ref().and_then(Opening::trouble));
         self.tell(trouble.map_or(Report::Recovered, Report::Degraded)).await;
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::growth::Growth;
 use super::sandbox::Sandbox;
-use crate::backend::{Catalog, Chosen, Manifest, Program, ProgramError, Programs, locate};
+use crate::backend::{Catalog, Chosen, Manifest, Needs, Program, ProgramError, Programs, locate};
 use crate::firewall::Firewall;
-use crate::session::{Protection, Role, Sources};
+use crate::session::{Protection, Tcp};
 
 /// What all data paths of this gateway have in common.
 #[derive(Debug)]
@@ -20,10 +20,14 @@ pub struct Site {
     pub backend: Arc<Manifest>,
     /// The end of the tunnel for proxies that have no PSK.
     pub terminator: Arc<Manifest>,
-    /// What keeps strangers from a program that cannot.
+    /// What keeps strangers, and too much, from a program that cannot.
     pub gate: Arc<Manifest>,
     /// Connections that one process may hold open.
     pub connections: u32,
+    /// What the buffers of one may take together; `None`: as it has it itself.
+    pub memory_mib: Option<u32>,
+    /// How TCP connections are set, where sessions have nothing of their own.
+    pub tcp: Tcp,
     /// Whether programs are boxed in.
     pub sandbox: Sandbox,
     /// Where openings for sessions are asked for, if the operator wants any.
@@ -48,13 +52,8 @@ impl Site {
     ///
     /// # Errors
     /// [`ProgramError`] for the first that is missing.
-    pub fn find_programs(
-        &self,
-        backend: &Arc<Manifest>,
-        role: Role,
-        sources: &Sources,
-    ) -> Result<Vec<Program>, ProgramError> {
-        self.chosen(backend).taking_part(role, sources).map(|manifest| self.programs.find(manifest)).collect()
+    pub fn find_programs(&self, backend: &Arc<Manifest>, needs: Needs<'_>) -> Result<Vec<Program>, ProgramError> {
+        self.chosen(backend).taking_part(needs).map(|manifest| self.programs.find(manifest)).collect()
     }
 
     /// Whether a tunnel that this backend serves can have that protection.

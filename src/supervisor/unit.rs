@@ -48,6 +48,12 @@ pub enum ServeError {
     /// Connections would not get through to it.
     #[error(transparent)]
     Firewall(#[from] FirewallError),
+    /// There is nothing left for it of what the gateway may move.
+    #[error("the bandwidth of the gateway is spent, and none of it is given back")]
+    NoShare,
+    /// Its share cannot be written down.
+    #[error("write down the session's share of the bandwidth")]
+    Share(#[source] io::Error),
     /// The system lets us start nothing more.
     #[error("the gateway may start no more processes, and needs one to {doing} for {backend}")]
     NoProcesses {

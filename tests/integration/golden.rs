@@ -23,7 +23,8 @@ use proptest::test_runner::TestRunner;
 use scistream::backend::{Address, Catalog, Circumstances, Duty, Folder, Manifest, Program, Programs};
 use scistream::backend::{Sockets, Stage, render};
 use scistream::session::{
-    ListenAddr, Plan, Protection, Role, Route, SessionId, Sources, TargetAddr, Uid, parse_network,
+    Bandwidth, Capacity, ListenAddr, Plan, Protection, Role, Route, SessionId, Sources, TargetAddr, Tcp, TcpWishes,
+    Uid, parse_network,
 };
 use scistream::supervisor::{Launch, Reach};
 use tempfile::TempDir;
@@ -45,8 +46,34 @@ fn session(role: Role) -> SessionId {
 
 fn text(catalog: &Catalog, stage: &Stage, program: &Program, folder: &Folder, plan: &Plan, root: bool) -> String {
     let template = catalog.template(&stage.manifest).expect("it has one");
-    let circumstances = Circumstances { protection: plan.protection, connections: 4096, root };
-    render(&template, stage, program, folder, session(plan.role), circumstances).expect("it renders")
+    let circumstances = Circumstances {
+        protection: plan.protection,
+        connections: 4096,
+        bandwidth: plan.capacity.limit,
+        memory_mib: plan.capacity.limit.map(|_| 256),
+        tcp: if plan.capacity.is_bounded() { all_of_tcp().with(&plan.tcp) } else { Tcp::default().with(&plan.tcp) },
+        root,
+    };
+    let text = render(&template, stage, program, folder, session(plan.role), circumstances).expect("it renders");
+    let limit = plan.capacity.limit.filter(|_| stage.limits);
+    let line = limit.map(|limit| format!("bandwidth = {}", limit.bytes_per_second()));
+    assert_eq!(text.lines().find(|line| line.starts_with("bandwidth")), line.as_deref(), "{}", stage.name());
+    text
+}
+
+/// What a site may say of TCP.
+fn all_of_tcp() -> Tcp {
+    Tcp {
+        nodelay: Some(false),
+        keepalive_seconds: Some(0),
+        send_buffer: Some(4_194_304),
+        receive_buffer: Some(2_097_152),
+        congestion: Some("reno".parse().expect("a name")),
+    }
+}
+
+fn limited(kilobytes: u32) -> Capacity {
+    Capacity { limit: Bandwidth::kilobytes(kilobytes), ..Capacity::default() }
 }
 
 fn plan(role: Role, protection: Protection, routes: &[(SocketAddr, SocketAddr)]) -> Plan {
@@ -54,7 +81,9 @@ fn plan(role: Role, protection: Protection, routes: &[(SocketAddr, SocketAddr)])
         listen: ListenAddr(*listen),
         target: TargetAddr(*target),
     };
-    Plan { role, protection, sources: Sources::default(), routes: routes.iter().map(route).collect() }
+    let routes = routes.iter().map(route).collect();
+    let (sources, capacity, tcp) = (Sources::default(), Capacity::default(), TcpWishes::default());
+    Plan { role, protection, sources, capacity, tcp, routes }
 }
 
 /// Addresses for documentation (RFC 5737, RFC 3849).
@@ -76,12 +105,16 @@ fn sources(texts: &[&str]) -> Sources {
     texts.iter().map(|text| parse_network(text).expect("a network")).collect()
 }
 
-/// Shapes of a session: how many listeners, whether over IPv6, and for whom.
-fn shapes() -> Vec<(u16, bool, Sources)> {
+/// Shapes of a session: how many listeners, whether over IPv6, for whom, and how much it may move.
+fn shapes() -> Vec<(u16, bool, Sources, Capacity)> {
+    let any = Capacity::default();
     let open =
-        [(1, false), (1, true), (3, false), (3, true)].map(|(listeners, v6)| (listeners, v6, Sources::default()));
+        [(1, false), (1, true), (3, false), (3, true)].map(|(listeners, v6)| (listeners, v6, Sources::default(), any));
     let [_, both, v4, v6] = SOURCES.map(sources);
-    open.into_iter().chain([(1, false, both.clone()), (3, false, v4), (1, true, v6), (3, true, both)]).collect()
+    let guarded =
+        [(1, false, both.clone(), any), (3, false, v4.clone(), any), (1, true, v6, any), (3, true, both, any)];
+    let bounded = [(1, false, Sources::default(), limited(5000)), (3, true, v4, limited(1_250_000))];
+    open.into_iter().chain(guarded).chain(bounded).collect()
 }
 
 /// The file that a stage's sections go into: what it is, and what stands beside it.
@@ -109,16 +142,18 @@ fn every_configuration_is_what_it_was() {
     let mut files: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for design in DESIGNS {
         for role in ROLES {
-            for (listeners, v6, sources) in shapes() {
+            for (listeners, v6, sources, capacity) in shapes() {
                 for protection in PROTECTIONS {
                     let plan = plan(role, protection, &made_up_routes(listeners, v6)).only_from(sources.clone());
+                    let plan = plan.bounded_by(capacity);
                     let stages = stages(&catalog, design, &plan, &folder.path);
                     for stage in &stages {
                         let program = made_up_program(&stage.manifest);
                         let text = text(&catalog, stage, &program, &folder, &plan, false);
                         let family = if v6 { "IPv6" } else { "IPv4" };
                         let whom = if sources.are_anywhere() { String::new() } else { format!(", from {sources}") };
-                        let section = (format!("{listeners} over {family}, floor {protection}{whom}"), text);
+                        let limit = capacity.limit.map(|limit| format!(", kept to {limit}")).unwrap_or_default();
+                        let section = (format!("{listeners} over {family}, floor {protection}{whom}{limit}"), text);
                         let sections = files.entry(golden_file(&stages, stage, role)).or_default();
                         if !sections.contains(&section) {
                             sections.push(section);
@@ -128,7 +163,7 @@ fn every_configuration_is_what_it_was() {
             }
         }
     }
-    assert_eq!(files.len(), 22);
+    assert_eq!(files.len(), 24);
     for (name, sections) in files {
         insta::with_settings!({
             snapshot_path => "../golden",
@@ -309,11 +344,12 @@ fn accepted_by_the_program(design: (&str, &str)) {
     let mut seen = 0;
     for role in ROLES {
         for protection in PROTECTIONS {
-            for (listeners, far, sources) in shapes() {
+            for (listeners, far, sources, capacity) in shapes() {
                 let ips = if far { &v6[..listeners.into()] } else { &v4[..listeners.into()] };
                 let mut stand = Stand::new();
                 let targets: Vec<_> = made_up_routes(3, far).into_iter().map(|(_, target)| target).collect();
                 let plan = plan(role, protection, &stand.routes(ips, &targets)).only_from(sources);
+                let plan = plan.bounded_by(capacity);
                 let folder = stand.folder();
                 for stage in stages(&catalog, design, &plan, &folder.path) {
                     let program = installed(&programs, &stage.manifest);
@@ -393,6 +429,13 @@ fn any_sources() -> impl Strategy<Value = Sources> {
     proptest::collection::vec(any_network(), 0..=64).prop_map(|networks| networks.into_iter().collect())
 }
 
+fn any_capacity() -> impl Strategy<Value = Capacity> {
+    (any::<u32>(), any::<bool>(), any::<bool>()).prop_map(|(kilobytes, bounded, shared)| {
+        let limit = Bandwidth::kilobytes(kilobytes).filter(|_| bounded);
+        Capacity { limit, shared, ..Capacity::default() }
+    })
+}
+
 fn any_role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::Prod), Just(Role::Cons)]
 }
@@ -410,10 +453,11 @@ proptest! {
         protection in any_protection(),
         routes in proptest::collection::vec((any_address(), any_address()), 1..=6),
         sources in any_sources(),
+        capacity in any_capacity(),
     ) {
         let catalog = catalog();
         let folder = Folder { path: "/run/scistream/sessions/0123456789ab".into() };
-        let plan = plan(role, protection, &routes).only_from(sources);
+        let plan = plan(role, protection, &routes).only_from(sources).bounded_by(capacity);
         for design in DESIGNS {
             for stage in stages(&catalog, design, &plan, &folder.path) {
                 let program = made_up_program(&stage.manifest);
@@ -440,12 +484,12 @@ fn any_ends() -> impl Strategy<Value = Vec<(IpAddr, SocketAddr)>> {
 fn any_plan_is_taken_by_the_programs(design: (&str, &str)) {
     let (catalog, programs) = (catalog(), Programs::default());
     let taken = RefCell::new(BTreeMap::new());
-    let plans = (any_role(), any_protection(), any_sources(), odd_folder(), any_ends());
+    let plans = (any_role(), any_protection(), any_sources(), any_capacity(), odd_folder(), any_ends());
     let config = ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() };
-    let outcome = TestRunner::new(config).run(&plans, |(role, protection, sources, folder, ends)| {
+    let outcome = TestRunner::new(config).run(&plans, |(role, protection, sources, capacity, folder, ends)| {
         let (ips, targets): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         let mut stand = Stand::below(&folder);
-        let plan = plan(role, protection, &stand.routes(&ips, &targets)).only_from(sources);
+        let plan = plan(role, protection, &stand.routes(&ips, &targets)).only_from(sources).bounded_by(capacity);
         let folder = stand.folder();
         for stage in stages(&catalog, design, &plan, &folder.path) {
             let program = installed(&programs, &stage.manifest);

@@ -7,6 +7,7 @@
 mod applications;
 mod authorization;
 mod bad_input;
+mod bandwidth;
 mod command_line;
 mod control_channel;
 mod controller_restart;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use scistream::auth::{Caller, Identity};
-use scistream::session::Protection;
+use scistream::session::{Protection, TcpWishes, Weight};
 use scistream::store::{Live, Record};
 
 fn folder() -> PathBuf {
@@ -61,6 +61,11 @@ fn journals_of_format_1_say_what_they_said() {
         backend_is_asked_for: None,
         protection: None,
         max_lifetime_ms: None,
+        rate: None,
+        bandwidth: None,
+        weight: Weight::default(),
+        shared: false,
+        tcp: TcpWishes::default(),
     };
     let cons = Record {
         session: "7bfd46a345ce-cons".into(),
@@ -122,6 +127,11 @@ fn journals_of_format_2_say_what_they_said() {
         backend_is_asked_for: Some(false),
         protection: Some(Protection::Confidentiality),
         max_lifetime_ms: Some(86_400_000),
+        rate: None,
+        bandwidth: None,
+        weight: Weight::default(),
+        shared: false,
+        tcp: TcpWishes::default(),
     };
     let asked_for = Record {
         session: "4a4463867bde-prod".into(),

@@ -17,6 +17,7 @@ use super::{BOOKS_PERIOD, Task};
 use crate::flows::{Books, Ledger};
 use crate::ports::PortLease;
 use crate::session::{Machine, SessionId};
+use crate::shares::{Seat, read_share};
 use crate::store::{Journal, SessionFolder, Sighting};
 use crate::supervisor::{DataPath, Reporter, Resumed};
 
@@ -93,15 +94,8 @@ impl Task {
         let (settle, settled) = oneshot::channel();
         if let Some(plan) = self.machine.live.clone() {
             self.settle = Some(settle);
-            self.data_path = Some(DataPath::resume(
-                Arc::clone(&self.shared.site),
-                Arc::clone(&self.standing.backend),
-                self.session,
-                self.folder.places().clone(),
-                std::mem::take(&mut self.leases),
-                self.reporter.clone(),
-                Resumed { plan, was_changing, seen },
-            ));
+            let parts = self.data_path_parts();
+            self.data_path = Some(DataPath::resume(parts, Resumed { plan, was_changing, seen }));
         } else {
             // Whatever was coming up when that run ended was confirmed to nobody.
             adoption::end_processes(&self.folder.places().path, &seen);
@@ -135,6 +129,9 @@ impl Task {
             targets: vec![],
             protection: standing.protection,
             sources: standing.sources.clone(),
+            capacity: standing.capacity,
+            share: None,
+            tcp: standing.tcp.clone(),
             revision: machine.revision,
             created,
             expires: None,
@@ -143,9 +140,13 @@ impl Task {
         };
         let gauge = shared.meter.gauge(listeners.iter().map(|l| l.0).collect(), Ledger::resume(books.clone()));
         let (view, seen) = watch::channel(view);
+        let sharing = shared.divider.as_ref().filter(|_| standing.capacity.shared);
+        let seat = sharing.map(|divider| divider.seat(standing.capacity, read_share(&folder.places().path)));
+        let share = seat.as_ref().map(Seat::shown);
         let ledger = gauge.ledger();
         let (owner, awaits) = (standing.owner.clone(), Arc::clone(&awaits_hello));
-        let handle = SessionHandle { session, owner, orders, awaits_hello: awaits, view: seen, ledger, processes };
+        let handle =
+            SessionHandle { session, owner, orders, awaits_hello: awaits, view: seen, ledger, share, processes };
         let task = Self {
             session,
             standing,
@@ -165,6 +166,7 @@ impl Task {
             settle: None,
             journal: Journal::new(),
             gauge,
+            seat,
             books: books.into(),
             books_due: Instant::now() + BOOKS_PERIOD,
             refused: None,

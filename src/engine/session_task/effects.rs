@@ -1,6 +1,5 @@
 //! Performs what the machine asks for.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::handle::reply;
@@ -17,23 +16,19 @@ impl Task {
                 failpoint!("before-req-is-answered");
                 if let Some(answer) = self.waiting_reserve.take() {
                     let listeners = self.listeners.clone();
-                    let reserved = Reserved { listeners, announced: self.machine.announced.clone() };
+                    let (announced, capacity) = (self.machine.announced.clone(), self.standing.capacity);
+                    let reserved = Reserved { listeners, announced, capacity };
                     if answer.send(Ok(reserved)).is_err() {
                         self.step(Event::Release(ReleaseReason::Abandoned)).await;
                     }
                 }
             }
             Effect::Start(plan) | Effect::Change(plan) => {
-                let path = self.data_path.get_or_insert_with(|| {
-                    DataPath::open(
-                        Arc::clone(&self.shared.site),
-                        Arc::clone(&self.standing.backend),
-                        self.session,
-                        self.folder.places().clone(),
-                        std::mem::take(&mut self.leases),
-                        self.reporter.clone(),
-                    )
-                });
+                let path = match self.data_path.take() {
+                    Some(path) => path,
+                    None => DataPath::open(self.data_path_parts()),
+                };
+                let path = self.data_path.insert(path);
                 failpoint!("before-the-plan-is-served");
                 path.serve(plan);
             }

@@ -27,8 +27,9 @@ use crate::session::{
     Effect, Endpoint, Event, Health, ListenAddr, Machine, Plan, Rejection, ReleaseReason, Role, SessionId, State,
     TargetAddr,
 };
+use crate::shares::Seat;
 use crate::store::{Journal, SessionFolder};
-use crate::supervisor::{DataPath, Report, Reporter, ServeError};
+use crate::supervisor::{DataPath, DataPathParts, Report, Reporter, ServeError};
 
 /// How often what went through a session is written down.
 const BOOKS_PERIOD: Duration = Duration::from_secs(10);
@@ -54,6 +55,8 @@ struct Task {
     /// What the journal says.
     journal: Journal,
     gauge: Gauge,
+    /// From where it has its share of the bandwidth, until the data path has it.
+    seat: Option<Seat>,
     /// What is on disk of what it measured, and when to look at that again.
     books: BooksFile,
     books_due: Instant,
@@ -85,6 +88,9 @@ impl Task {
             targets: live.iter().flat_map(|plan| plan.routes.iter().map(|route| route.target)).collect(),
             protection: live.map_or(self.standing.protection, |plan| plan.protection),
             sources: self.standing.sources.clone(),
+            capacity: self.standing.capacity,
+            share: None,
+            tcp: self.standing.tcp.clone(),
             revision: self.machine.revision,
             created: self.created,
             expires: self.term.expires(),
@@ -131,6 +137,23 @@ impl Task {
                     }
                 }
             }
+        }
+    }
+
+    /// All that a data path works with, which has the ports and the seat from then on.
+    fn data_path_parts(&mut self) -> DataPathParts {
+        let mut seat = self.seat.take();
+        if let Some(seat) = &mut seat {
+            seat.begin(self.gauge.ledger());
+        }
+        DataPathParts {
+            site: Arc::clone(&self.shared.site),
+            backend: Arc::clone(&self.standing.backend),
+            session: self.session,
+            folder: self.folder.places().clone(),
+            leases: std::mem::take(&mut self.leases),
+            reporter: self.reporter.clone(),
+            seat,
         }
     }
 
@@ -237,7 +260,11 @@ impl Task {
     async fn retarget(&mut self, targets: Vec<TargetAddr>, answer: Answer<Serving>) {
         let targets = if targets.is_empty() { &self.announced_targets } else { &targets };
         let plan = Plan::new(self.session.role, self.standing.protection, &self.listeners, targets);
-        match plan.map(|plan| plan.only_from(self.standing.sources.clone())) {
+        let standing = &self.standing;
+        let settled = |plan: Plan| {
+            plan.only_from(standing.sources.clone()).bounded_by(standing.capacity).over(standing.tcp.clone())
+        };
+        match plan.map(settled) {
             // A second UPDATE is rejected by the machine, and must not displace the first one's answer.
             Some(plan) if self.waiting_update.is_none() => {
                 self.waiting_update = Some(answer);

@@ -12,7 +12,7 @@ use super::parse;
 use super::status::status;
 use crate::auth::Login;
 use crate::engine::{Engine, Refusal, Requester};
-use crate::session::{ListenAddr, ReleaseReason, Role};
+use crate::session::{Bandwidth, ListenAddr, ReleaseReason, Role};
 
 /// What the operator says of how this front end speaks.
 #[derive(Debug, Clone)]
@@ -65,6 +65,7 @@ impl ControlService {
         Ok(wire::Response {
             listeners: self.manners.told(role, &reserved.listeners),
             prod_listeners: reserved.announced.iter().map(ToString::to_string).collect(),
+            bandwidth: reserved.capacity.limit.map_or(0, Bandwidth::kilobytes_per_second),
         })
     }
 
@@ -89,6 +90,7 @@ impl ControlService {
         Ok(wire::Response {
             listeners: self.manners.told(role, &serving.listeners),
             prod_listeners: serving.targets.iter().map(ToString::to_string).collect(),
+            ..wire::Response::default()
         })
     }
 

@@ -20,7 +20,7 @@ use super::status::no_longer_let_in;
 use crate::auth::{Caller, Login};
 use crate::engine::{Engine, Listed, Refusal, Requester, SessionEvent, SessionView, milliseconds};
 use crate::flows::{Flow, Ledger, Traffic};
-use crate::session::{Health, Protection};
+use crate::session::{Bandwidth, Health, Protection, TcpWishes};
 use crate::supervisor::{ProcessView, Usage};
 
 /// Serves the gateway service from an engine.
@@ -51,6 +51,11 @@ impl GatewayService {
             owner: view.owner.to_string(),
             weakness: view.weakness.map(|weakness| weakness.to_string()).unwrap_or_default(),
             backend: view.backend.clone(),
+            bandwidth: kilobytes(view.capacity.limit),
+            rate: kilobytes(view.capacity.asked),
+            weight: view.capacity.weight.get().into(),
+            share: kilobytes(view.share),
+            tcp: (view.tcp != TcpWishes::default()).then(|| tcp(&view.tcp)),
             traffic: view.traffic.as_ref().map(traffic),
             end: view.end.clone().unwrap_or_default(),
             processes: vec![],
@@ -217,6 +222,7 @@ impl Gateway for GatewayService {
                     .map(ToString::to_string)
                     .collect(),
                 filters_sources: manifest.abilities.source_filter,
+                limits_bandwidth: manifest.abilities.bandwidth_limit,
             }
         };
         Ok(Response::new(wire::CapabilitiesResponse {
@@ -232,6 +238,11 @@ impl Gateway for GatewayService {
             max_listeners: self.manners.max_listeners.into(),
             max_lifetime_seconds: settings.max_lifetime.map_or(0, |most| most.as_secs()),
             draining: overview.draining,
+            enforces_rate: settings.bandwidth.enforce_rate,
+            max_bandwidth: kilobytes(settings.bandwidth.most),
+            gateway_bandwidth: kilobytes(settings.bandwidth.gateway),
+            max_buffer: settings.tcp.max_buffer.unwrap_or_default(),
+            congestions: settings.tcp.congestions.iter().map(ToString::to_string).collect(),
             ..for_strangers
         }))
     }
@@ -261,6 +272,19 @@ fn globus_endpoints(login: &Login) -> wire::Login {
             paste_redirect_uri: at("web/auth-code"),
             ..wire::Login::default()
         },
+    }
+}
+
+/// 0 is no bound.
+fn kilobytes(bandwidth: Option<Bandwidth>) -> u32 {
+    bandwidth.map_or(0, Bandwidth::kilobytes_per_second)
+}
+
+fn tcp(own: &TcpWishes) -> wire::Tcp {
+    wire::Tcp {
+        send_buffer: own.send_buffer.unwrap_or_default(),
+        receive_buffer: own.receive_buffer.unwrap_or_default(),
+        congestion: own.congestion.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

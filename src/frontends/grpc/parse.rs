@@ -8,7 +8,10 @@ use clap::ValueEnum;
 use scistream_proto as wire;
 
 use crate::engine::{Announce, Refusal, Requester, Reserve, Retarget};
-use crate::session::{Endpoint, Protection, ReleaseReason, Role, Sources, Uid, parse_network};
+use crate::session::{
+    BUFFERS, Bandwidth, CongestionError, Endpoint, Protection, ReleaseReason, Role, Sources, TcpWishes, Uid,
+    parse_network,
+};
 use crate::shown::is_harmless;
 
 /// No application has more endpoints than this.
@@ -35,10 +38,9 @@ pub fn reserve(requester: Requester, uid: Uid, message: &wire::Request, most: u1
         .and_then(NonZeroU16::new)
         .filter(|number| number.get() <= most)
         .ok_or_else(|| bad("num_conn", format!("it must be from 1 to {most}, not {}", message.num_conn)))?;
-    // A hint in kB/s that today's clients send without meaning it; no more is asked of it than sense.
-    if message.rate < 0 {
-        return Err(bad("rate", format!("it must not be negative, and is {}", message.rate)));
-    }
+    let rate = u32::try_from(message.rate)
+        .map(Bandwidth::kilobytes)
+        .map_err(|_| bad("rate", format!("it must not be negative, and is {}", message.rate)))?;
     let (lifetime, idle) = (seconds(message.lifetime_seconds), seconds(message.idle_seconds));
     let sources = sources(&message.sources)?;
     let protection = match message.protection.as_str() {
@@ -49,7 +51,23 @@ pub fn reserve(requester: Requester, uid: Uid, message: &wire::Request, most: u1
         ),
     };
     let backend = backend(&message.backend)?;
-    Ok(Reserve { requester, uid, role, connections, lifetime, idle, sources, protection, backend })
+    let tcp = TcpWishes {
+        send_buffer: buffer("send_buffer", message.send_buffer)?,
+        receive_buffer: buffer("receive_buffer", message.receive_buffer)?,
+        congestion: match message.congestion.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(|e: CongestionError| bad("congestion", e.to_string()))?),
+        },
+    };
+    Ok(Reserve { requester, uid, role, connections, lifetime, idle, sources, protection, backend, rate, tcp })
+}
+
+fn buffer(field: &'static str, bytes: u32) -> Result<Option<u32>, Refusal> {
+    match bytes {
+        0 => Ok(None),
+        bytes if BUFFERS.contains(&bytes) => Ok(Some(bytes)),
+        bytes => Err(bad(field, format!("it must be from {} to {}, not {bytes}", BUFFERS.start(), BUFFERS.end()))),
+    }
 }
 
 /// The longest name of a backend that is worth looking for.

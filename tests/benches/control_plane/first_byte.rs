@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use scistream::client::{Ask, Gateway, Half};
-use scistream::session::{Endpoint, Role, Sources, Uid};
+use scistream::session::{Endpoint, Role, Sources, TcpWishes, Uid};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::TcpStream;
@@ -90,12 +90,14 @@ pub fn asking(uid: &Uid, role: Role, announced: Vec<Endpoint>) -> Ask {
         sources: Sources::default(),
         protection: None,
         backend: None,
+        tcp: TcpWishes::default(),
         announced,
     }
 }
 
 async fn reserve(ask: &Ask, gateway: &Gateway) -> (Vec<String>, Vec<String>) {
-    ask.reserve(gateway).await.unwrap_or_else(|e| panic!("{}", e.story()))
+    let answer = ask.reserve(gateway).await.unwrap_or_else(|e| panic!("{}", e.story()));
+    (answer.listeners, answer.prod_listeners)
 }
 
 async fn start(ask: &Ask, gateway: &Gateway, listeners: Vec<String>, targets: Vec<String>) -> Half {

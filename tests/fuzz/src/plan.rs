@@ -5,6 +5,7 @@
 //! 192.0.2.10:5100 198.51.100.9:5300
 //! [2001:db8::10]:5101 [2001:db8:2::9]:5300
 //! from 203.0.113.0/24
+//! at most 5000
 //! ```
 
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ use std::sync::LazyLock;
 use scistream::backend::{Catalog, Circumstances, Folder, Program, render};
 use scistream::config::{Config, Settings};
 use scistream::session::{
-    ListenAddr, Plan, Protection, Role, Route, SessionId, Sources, TargetAddr, Uid, parse_network,
+    Bandwidth, Capacity, ListenAddr, Plan, Protection, Role, Route, SessionId, Sources, TargetAddr, TcpWishes, Uid,
+    parse_network,
 };
 
 use super::rendered::{DESIGNS, assert_says_what_was_asked, stages};
@@ -35,7 +37,9 @@ pub fn check(data: &[u8]) {
         for stage in stages(&CATALOG, design, &plan, &folder.path) {
             let template = CATALOG.template(&stage.manifest).expect("it has one");
             for root in [true, false] {
-                let circumstances = Circumstances { protection: plan.protection, connections: 4096, root };
+                let (protection, bandwidth) = (plan.protection, plan.capacity.limit);
+                let circumstances =
+                    Circumstances { protection, connections: 4096, bandwidth, root, ..Circumstances::default() };
                 let text = render(&template, &stage, &program, &folder, session, circumstances).expect("it renders");
                 assert_says_what_was_asked(&stage, &text, &program, &folder);
             }
@@ -51,10 +55,14 @@ fn read(text: &str) -> Option<(Plan, Folder)> {
         .into_iter()
         .find(|known| known.as_str() == protection)?;
     let (sources, routes): (Vec<_>, Vec<_>) = rest.lines().take(MOST_LINES).partition(|line| line.starts_with("from "));
+    let (limits, routes): (Vec<_>, Vec<_>) = routes.into_iter().partition(|line| line.starts_with("at most "));
+    let limit = limits.iter().map(|line| line[8..].parse().ok().and_then(Bandwidth::kilobytes)).next().flatten();
+    let capacity = Capacity { limit, ..Capacity::default() };
     let routes: Vec<_> = routes.into_iter().map(route).collect::<Option<_>>()?;
     let sources: Sources = sources.iter().map(|line| parse_network(&line[5..]).ok()).collect::<Option<_>>()?;
     let path = legal(state_dir)?.join("sessions").join("0123456789ab-prod");
-    (!routes.is_empty()).then_some((Plan { role, protection, sources, routes }, Folder { path }))
+    let plan = Plan { role, protection, sources, capacity, tcp: TcpWishes::default(), routes };
+    (!plan.routes.is_empty()).then_some((plan, Folder { path }))
 }
 
 fn words<const N: usize>(line: &str) -> Option<[&str; N]> {

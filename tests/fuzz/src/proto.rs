@@ -24,9 +24,9 @@ macro_rules! messages {
 }
 
 messages! {
-    Request, Hello, UpdateTargets, Release, Response, AppResponse, gateway::Session, gateway::Process,
-    gateway::Traffic, gateway::ListRequest, gateway::ListResponse, gateway::GetRequest, gateway::FlowsRequest,
-    gateway::FlowsResponse, gateway::SessionFlows, gateway::Flow, gateway::WatchRequest, gateway::Event,
+    Request, Hello, UpdateTargets, Release, Response, AppResponse, gateway::Session, gateway::Tcp,
+    gateway::Process, gateway::Traffic, gateway::ListRequest, gateway::ListResponse, gateway::GetRequest,
+    gateway::FlowsRequest, gateway::FlowsResponse, gateway::SessionFlows, gateway::Flow, gateway::WatchRequest, gateway::Event,
     gateway::RenewRequest, gateway::ReleaseRequest, gateway::ReleaseResponse, gateway::DrainRequest,
     gateway::DrainResponse, gateway::CapabilitiesRequest, gateway::CapabilitiesResponse, gateway::Login,
     gateway::Backend,

@@ -37,9 +37,14 @@ pub fn check(data: &[u8]) {
     let Ok(template) = std::str::from_utf8(data) else { return };
     let Ok(parsed) = Template::parse(template) else { return };
     let Fixed { stages, program, folder, session } = &*FIXED;
-    let circumstances = Circumstances { protection: Protection::Confidentiality, connections: 4096, root: false };
+    let circumstances = Circumstances {
+        protection: Protection::Confidentiality,
+        connections: 4096,
+        root: false,
+        ..Circumstances::default()
+    };
     for stage in stages {
-        let fill = || render(&parsed, stage, program, folder, *session, circumstances);
+        let fill = || render(&parsed, stage, program, folder, *session, circumstances.clone());
         let text = match fill() {
             Ok(text) => text,
             Err(fault) => return super::assert_one_line(&fault.to_string()),

@@ -27,7 +27,8 @@ async fn between_req_and_update_nobody_else_gets_the_port() {
     let client = gateway.client().await;
     let uid = Uid::random().expect("randomness");
     let request = ask(&uid, Role::Prod, 3, vec![app.endpoint().parse().expect("an endpoint")]);
-    let (listeners, targets) = request.reserve(&client).await.expect("reserved");
+    let answer = request.reserve(&client).await.expect("reserved");
+    let (listeners, targets) = (answer.listeners, answer.prod_listeners);
     let mut refused = 0;
     for listener in &listeners {
         let address: SocketAddr = listener.parse().expect("an address");

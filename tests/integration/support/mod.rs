@@ -10,6 +10,7 @@ pub mod deployed_stunnel;
 pub mod desktop;
 pub mod django_server;
 pub mod firewall;
+pub mod flood;
 pub mod gateway;
 pub mod globus_fake;
 pub mod guarded;

@@ -149,7 +149,8 @@ impl Gateway for Service {
 impl Control for Service {
     async fn req(&self, request: Request<wire::Request>) -> Result<Response<wire::Response>, Status> {
         self.note("req", &request);
-        Ok(Response::new(wire::Response { listeners: vec!["127.0.0.1:5100".into()], prod_listeners: vec![] }))
+        let listeners = vec!["127.0.0.1:5100".into()];
+        Ok(Response::new(wire::Response { listeners, ..wire::Response::default() }))
     }
 
     async fn hello(&self, request: Request<wire::Hello>) -> Result<Response<wire::AppResponse>, Status> {

@@ -1,7 +1,7 @@
 //! Both halves of a tunnel, set up as a user would.
 
 use scistream::client::{Ask, Half};
-use scistream::session::{Endpoint, Role, Sources, Uid};
+use scistream::session::{Endpoint, Role, Sources, TcpWishes, Uid};
 
 use super::TestGateway;
 
@@ -46,6 +46,7 @@ pub fn ask(uid: &Uid, role: Role, connections: u16, announced: Vec<Endpoint>) ->
         sources: Sources::default(),
         protection: None,
         backend: None,
+        tcp: TcpWishes::default(),
         announced,
     }
 }
