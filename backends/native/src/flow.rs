@@ -3,8 +3,8 @@
 //! Bytes are read into a buffer that all connections of a thread share, and written
 //! at once. Only what the receiver does not take is kept, so a direction has no
 //! memory of its own but while its receiver is slower than its sender, which then
-//! is not read from. Between two plain sockets that move much, a pipe stands in the
-//! buffer's place, and the bytes stay in the kernel.
+//! is not read from. Between two sockets that move much as it is, plain or with TLS
+//! in the kernel, a pipe stands in the buffer's place, and the bytes stay in the kernel.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,11 +15,12 @@ use crate::memory::{Held, MOST, Sharer};
 use crate::pipe::Pipe;
 use crate::pump::{Broken, Common};
 use crate::socket::Socket;
+use crate::tls::cut_off;
 use crate::wire::Wire;
 
 /// A fast stream gives way to the others of its thread after so many bytes.
 const QUANTUM: usize = 1 << 20;
-/// A read of so much between plain sockets says that a pipe is worth its calls,
+/// A read of so much between such sockets says that a pipe is worth its calls,
 const PIPE_FROM: usize = 64 << 10;
 /// and one of less than this that it is not.
 const PIPE_DOWN_TO: usize = 8 << 10;
@@ -161,9 +162,10 @@ impl Flow {
             return Ok(Turned::Dry);
         };
         let pipe = if self.piping == Piping::Yes { Pipe::take() } else { None };
-        let turned = match (pipe, &*from, &*to) {
-            (Some(pipe), Wire::Plain(from), Wire::Plain(to)) => {
-                self.carry_piped(context, sharer, (from, to), pipe, most)?
+        let records = from.has_records();
+        let turned = match (pipe, from.raw_reader(), to.raw_writer()) {
+            (Some(pipe), Some(reader), Some(writer)) => {
+                self.carry_piped(context, sharer, (reader, records, writer), pipe, most)?
             }
             _ => self.carry_copied(context, sharer, (from, to), most)?,
         };
@@ -194,7 +196,11 @@ impl Flow {
             if count == 0 && dry {
                 return Ok(Turned::Dry);
             }
-            if self.piping == Piping::NotYet && count >= PIPE_FROM && from.is_plain() && to.is_plain() {
+            if self.piping == Piping::NotYet
+                && count >= PIPE_FROM
+                && from.raw_reader().is_some()
+                && to.raw_writer().is_some()
+            {
                 self.piping = Piping::Yes;
             }
             let bytes = &room[..count];
@@ -223,15 +229,21 @@ impl Flow {
         &mut self,
         context: &mut Context<'_>,
         sharer: &Sharer,
-        (from, to): (&Socket, &Socket),
+        (from, records, to): (&Socket, bool, &Socket),
         pipe: Pipe,
         most: usize,
     ) -> io::Result<Turned> {
-        let count = match from.splice_into(pipe.writer(), most.min(pipe.room())) {
+        let most = most.min(pipe.room());
+        let count = match from.splice_into(pipe.writer(), most) {
+            Ok(0) if records => {
+                pipe.put_back();
+                return Ok(self.broke(cut_off()));
+            }
             Ok(0) => {
                 self.end = Some(End::Finished);
                 0
             }
+            Ok(count) if records => Self::fill(&pipe, from, count, most),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 pipe.put_back();
@@ -260,6 +272,17 @@ impl Flow {
             self.kept = Kept::Piped { pipe, count: left, _held: sharer.hold(left) };
         }
         Ok(Turned::Read(count))
+    }
+
+    /// Moves more records into a pipe that has bytes of one. Gives how many bytes it
+    /// has then.
+    fn fill(pipe: &Pipe, from: &Socket, mut count: usize, most: usize) -> usize {
+        while count < most
+            && let Ok(more @ 1..) = from.splice_more_into(pipe.writer(), most - count)
+        {
+            count += more;
+        }
+        count
     }
 
     /// Moves bytes out of a pipe, until it is empty or the receiver takes no more.

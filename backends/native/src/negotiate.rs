@@ -117,10 +117,9 @@ async fn reach(route: &Route, ends: Ends) -> Result<Arc<Socket>, Error> {
 
 /// `None` is a target that speaks no TLS.
 async fn try_tls(contexts: &Contexts, socket: Arc<Socket>) -> io::Result<Option<Wire>> {
-    let mut stream = TlsStream::new(contexts, Side::Client, socket.clone())?;
-    if stream.say_hello().await.is_err() {
+    let Ok(mut stream) = TlsStream::say_hello(contexts, socket.clone()).await else {
         return Ok(None);
-    }
+    };
     match timeout(SILENT_TARGET, speaks_tls(&socket, &[HANDSHAKE, ALERT])).await {
         Ok(Ok(true)) => {
             stream.shake_hands(contexts).await?;

@@ -59,7 +59,7 @@ struct Signals {
 /// When it cannot start.
 pub async fn run(path: &Path, service: Service, inherited: Inherited) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::StartRuntime)?;
-    raise_descriptor_limit(service.max_connections);
+    raise_descriptor_limit(service.max_connections, service.descriptors_each());
     let mut server = Server::start(service, inherited)?;
     log::say("ready");
     loop {
@@ -197,10 +197,9 @@ impl Signals {
     }
 }
 
-/// A connection takes two descriptors; services are often started with room for
-/// 1024, and leave to ask for more.
-fn raise_descriptor_limit(connections: usize) {
-    let needed = 2 * connections as u64 + 64;
+/// Services are often started with room for 1024 descriptors, and leave to ask for more.
+fn raise_descriptor_limit(connections: usize, each: usize) {
+    let needed = (each * connections) as u64 + 64;
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         let wanted = needed.max(soft).min(hard);
         setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map(|()| wanted)

@@ -53,7 +53,8 @@ impl Service {
     /// When the configuration cannot be served.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let config = Config::load(path)?;
-        let contexts = config.keys.map(|keys| Contexts::new(config.protection, keys)).transpose()?.map(Arc::new);
+        let contexts = |keys| Contexts::new(config.protection, keys, config.kernel_tls);
+        let contexts = config.keys.map(contexts).transpose()?.map(Arc::new);
         let route = |listener| {
             Arc::new(Route {
                 listener,
@@ -73,6 +74,14 @@ impl Service {
             memory: config.memory,
             routes: config.listeners.into_iter().map(route).collect(),
         })
+    }
+
+    /// How many descriptors a connection takes: a socket each side, which OpenSSL needs
+    /// under a descriptor of its own where it shares the work with the kernel.
+    #[must_use]
+    pub fn descriptors_each(&self) -> usize {
+        let in_kernel = |route: &Arc<Route>| route.contexts.as_ref().is_some_and(|contexts| contexts.in_kernel());
+        if self.routes.iter().any(in_kernel) { 4 } else { 2 }
     }
 }
 

@@ -135,6 +135,23 @@ impl Socket {
         self.transfer(Interest::WRITABLE, 0, || Ok(splice(pipe, None, self, None, count, splice_flags())?))
     }
 
+    /// One call of the kernel, made when it may do something.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or what the call says.
+    pub fn attempt(&self, interest: Interest, call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        self.transfer(interest, 0, call)
+    }
+
+    /// Moves more of what is there into a pipe that has bytes already. An error may
+    /// mean that the pipe is full, and is met again by who reads next.
+    ///
+    /// # Errors
+    /// Of any kind.
+    pub fn splice_more_into(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+        Ok(splice(self, None, pipe, None, most, splice_flags())?)
+    }
+
     /// One call of the kernel. Fewer bytes than `whole` say that there are no more
     /// (no room for more), so the next call need not be made to learn that:
     /// epoll(7), question 9.

@@ -25,10 +25,29 @@ impl Wire {
         }
     }
 
-    /// Whether the bytes go as they are.
+    /// The socket, where the bytes of the application are read from it as they are.
     #[must_use]
-    pub fn is_plain(&self) -> bool {
-        matches!(self, Self::Plain(_))
+    pub fn raw_reader(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(stream) => stream.raw_reader(),
+        }
+    }
+
+    /// The socket, where the bytes of the application are written to it as they are.
+    #[must_use]
+    pub fn raw_writer(&self) -> Option<&Socket> {
+        match self {
+            Self::Plain(socket) => Some(socket),
+            Self::Tls(stream) => stream.raw_writer(),
+        }
+    }
+
+    /// Whether the kernel gives no more than a record at a time, and an end of file
+    /// that says nothing about the stream's.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        matches!(self, Self::Tls(_))
     }
 
     /// What is spoken, for log lines.

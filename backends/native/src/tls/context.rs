@@ -8,7 +8,9 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{
     Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
+use openssl_ktls::option::SSL_OP_ENABLE_KTLS;
 
+use super::kernel::{self, KernelTls};
 use crate::key::Keys;
 use crate::protection::{Negotiated, Protection};
 
@@ -26,6 +28,7 @@ pub struct Contexts {
     protection: Protection,
     server: SslContext,
     client: SslContext,
+    in_kernel: bool,
 }
 
 impl Contexts {
@@ -33,9 +36,25 @@ impl Contexts {
     ///
     /// # Errors
     /// When this build of OpenSSL lacks a suite or a version that we need.
-    pub fn new(protection: Protection, keys: Keys) -> Result<Self, ErrorStack> {
+    pub fn new(protection: Protection, keys: Keys, kernel_tls: KernelTls) -> Result<Self, ErrorStack> {
         let keys = Arc::new(keys);
-        Ok(Self { protection, server: server(protection, keys.clone())?, client: client(protection, keys)? })
+        let ends = |options| -> Result<_, ErrorStack> {
+            Ok((server(protection, keys.clone(), options)?, client(protection, keys.clone(), options)?))
+        };
+        if kernel_tls != KernelTls::Off {
+            let (server, client) = ends(SSL_OP_ENABLE_KTLS)?;
+            if kernel_tls.wants(kernel::find(&server, &client)) {
+                return Ok(Self { protection, server, client, in_kernel: true });
+            }
+        }
+        let (server, client) = ends(SslOptions::empty())?;
+        Ok(Self { protection, server, client, in_kernel: false })
+    }
+
+    /// Whether the kernel is to take part, where it can.
+    #[must_use]
+    pub fn in_kernel(&self) -> bool {
+        self.in_kernel
     }
 
     /// A connection that has not shaken hands yet.
@@ -65,8 +84,8 @@ impl Contexts {
     }
 }
 
-fn server(protection: Protection, keys: Arc<Keys>) -> Result<SslContext, ErrorStack> {
-    let mut context = common(protection)?;
+fn server(protection: Protection, keys: Arc<Keys>, options: SslOptions) -> Result<SslContext, ErrorStack> {
+    let mut context = common(protection, options)?;
     // 3072 bits whatever the security level: left to itself OpenSSL takes 1024
     // at level 0.
     let group = Dh::from_pqg(BigNum::get_rfc3526_prime_3072()?, None, BigNum::from_u32(2)?)?;
@@ -79,8 +98,8 @@ fn server(protection: Protection, keys: Arc<Keys>) -> Result<SslContext, ErrorSt
     Ok(context.build())
 }
 
-fn client(protection: Protection, keys: Arc<Keys>) -> Result<SslContext, ErrorStack> {
-    let mut context = common(protection)?;
+fn client(protection: Protection, keys: Arc<Keys>, options: SslOptions) -> Result<SslContext, ErrorStack> {
+    let mut context = common(protection, options)?;
     // There is no authority that we trust, so a server that offers a
     // certificate instead of the key fails the handshake.
     context.set_verify(SslVerifyMode::PEER);
@@ -109,7 +128,7 @@ fn hand_over(secret: &[u8], psk: &mut [u8]) -> usize {
     }
 }
 
-fn common(protection: Protection) -> Result<SslContextBuilder, ErrorStack> {
+fn common(protection: Protection, options: SslOptions) -> Result<SslContextBuilder, ErrorStack> {
     let mut context = SslContext::builder(SslMethod::tls())?;
     // Before the suites: at a higher level OpenSSL would drop some of them.
     context.set_security_level(protection.security_level());
@@ -121,7 +140,8 @@ fn common(protection: Protection) -> Result<SslContextBuilder, ErrorStack> {
     context.set_session_cache_mode(SslSessionCacheMode::OFF);
     context.set_num_tickets(0)?;
     context.set_options(
-        SslOptions::NO_TICKET
+        options
+            | SslOptions::NO_TICKET
             | SslOptions::NO_RENEGOTIATION
             | SslOptions::NO_COMPRESSION
             | SslOptions::CIPHER_SERVER_PREFERENCE,

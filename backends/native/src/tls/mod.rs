@@ -1,10 +1,24 @@
 //! TLS-PSK with the system's OpenSSL.
+//!
+//! ```text
+//!   context                    keys, suites, and what the kernel can:
+//!      ├── kernel                 found out by trying
+//!   stream                     one connection, over one of:
+//!      ├── batched ── transport   OpenSSL alone, many records at a time
+//!      └── in_kernel              OpenSSL shakes hands, the kernel does the rest
+//! ```
 
+mod batched;
 mod buffer;
 mod context;
+mod in_kernel;
+mod kernel;
+mod reason;
 mod stream;
 mod transport;
 
 pub use buffer::release;
 pub use context::{Contexts, Side};
+pub use kernel::KernelTls;
+pub use reason::cut_off;
 pub use stream::TlsStream;

@@ -1,22 +1,29 @@
-//! One TLS connection over a non-blocking socket.
+//! One TLS connection, whoever moves its records.
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use openssl::error::ErrorStack;
-use openssl::ssl::{self, ErrorCode, SslStream};
-use tokio::io::Interest;
-
-use super::transport::Transport;
+use super::batched::Batched;
+use super::in_kernel::InKernel;
 use super::{Contexts, Side};
 use crate::socket::Socket;
 
 /// A connection that speaks TLS, from before its handshake to its end.
-pub struct TlsStream {
-    ssl: SslStream<Transport>,
-    side: Side,
-    close_notify_sent: bool,
+pub enum TlsStream {
+    /// OpenSSL moves all records.
+    Batched(Batched),
+    /// The kernel moves those of the application.
+    InKernel(InKernel),
+}
+
+macro_rules! on_stream {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self {
+            Self::Batched($stream) => $call,
+            Self::InKernel($stream) => $call,
+        }
+    };
 }
 
 impl TlsStream {
@@ -25,20 +32,23 @@ impl TlsStream {
     /// # Errors
     /// When OpenSSL has no memory.
     pub fn new(contexts: &Contexts, side: Side, socket: Arc<Socket>) -> io::Result<Self> {
-        let ssl = contexts.start(side).map_err(io::Error::other)?;
-        let ssl = SslStream::new(ssl, Transport::new(socket)).map_err(io::Error::other)?;
-        Ok(Self { ssl, side, close_notify_sent: false })
+        if contexts.in_kernel() && socket.ends().is_some() {
+            InKernel::new(contexts, side, socket).map(Self::InKernel)
+        } else {
+            Batched::new(contexts, side, socket).map(Self::Batched)
+        }
     }
 
-    /// Sends our `ClientHello`, and takes in nothing of what the peer answers.
+    /// Wraps a socket to a peer that may speak no TLS: sends our `ClientHello`, and
+    /// takes in nothing of what the peer answers. The kernel stays out of it, since
+    /// OpenSSL cannot be kept from reading a socket that is its own.
     ///
     /// # Errors
-    /// When the connection broke.
-    pub async fn say_hello(&mut self) -> io::Result<()> {
-        self.ssl.get_mut().hold(true);
-        let said = self.step().await;
-        self.ssl.get_mut().hold(false);
-        said.map(drop)
+    /// When the connection broke, or OpenSSL has no memory.
+    pub async fn say_hello(contexts: &Contexts, socket: Arc<Socket>) -> io::Result<Self> {
+        let mut stream = Batched::new(contexts, Side::Client, socket)?;
+        stream.say_hello().await?;
+        Ok(Self::Batched(stream))
     }
 
     /// Shakes hands, then holds the outcome against the floor.
@@ -46,46 +56,54 @@ impl TlsStream {
     /// # Errors
     /// When the peer is not one that holds the key, or went below the floor.
     pub async fn shake_hands(&mut self, contexts: &Contexts) -> io::Result<()> {
-        while !self.step().await? {
-            self.socket().ready(Interest::READABLE).await?;
-        }
-        if contexts.allows(self.ssl.ssl()) {
+        on_stream!(self, stream => stream.shake_hands().await)?;
+        if contexts.allows(on_stream!(self, stream => stream.ssl())) {
             Ok(())
         } else {
             Err(io::Error::other(format!("{} is below the floor", self.negotiated())))
         }
     }
 
-    /// Goes on with the handshake until the peer has to say something. Gives
-    /// whether it is over.
-    async fn step(&mut self) -> io::Result<bool> {
-        loop {
-            let step = match self.side {
-                Side::Server => self.ssl.accept(),
-                Side::Client => self.ssl.connect(),
-            };
-            match step {
-                Ok(()) => return Ok(true),
-                Err(error) if error.code() == ErrorCode::WANT_READ => return Ok(false),
-                Err(error) if error.code() == ErrorCode::WANT_WRITE => {
-                    self.socket().ready(Interest::WRITABLE).await?;
-                }
-                Err(error) => return Err(reason(error)),
-            }
-        }
-    }
-
-    /// Version and suite, for log lines.
+    /// Version and suite, and what the kernel does, for log lines.
     #[must_use]
     pub fn negotiated(&self) -> String {
-        let ssl = self.ssl.ssl();
-        format!("{} {}", ssl.version_str(), ssl.current_cipher().map_or("without a suite", |cipher| cipher.name()))
+        let ssl = on_stream!(self, stream => stream.ssl());
+        let suite = ssl.current_cipher().map_or("without a suite", |cipher| cipher.name());
+        let kernel = match (self.raw_writer(), self.kernel_receives()) {
+            (None, false) => "",
+            (Some(_), false) => ", kernel sends",
+            (None, true) => ", kernel receives",
+            (Some(_), true) => ", kernel sends and receives",
+        };
+        format!("{} {suite}{kernel}", ssl.version_str())
     }
 
     /// The socket below.
     #[must_use]
     pub fn socket(&self) -> &Arc<Socket> {
-        self.ssl.get_ref().socket()
+        on_stream!(self, stream => stream.socket())
+    }
+
+    fn kernel_receives(&self) -> bool {
+        matches!(self, Self::InKernel(stream) if stream.receives())
+    }
+
+    /// The socket, where the kernel opens the records and has the next bytes.
+    #[must_use]
+    pub fn raw_reader(&self) -> Option<&Socket> {
+        match self {
+            Self::InKernel(stream) => stream.raw_reader(),
+            Self::Batched(_) => None,
+        }
+    }
+
+    /// The socket, where the kernel makes the records.
+    #[must_use]
+    pub fn raw_writer(&self) -> Option<&Socket> {
+        match self {
+            Self::InKernel(stream) => stream.raw_writer(),
+            Self::Batched(_) => None,
+        }
     }
 
     /// Ready when there may be something to read.
@@ -93,12 +111,7 @@ impl TlsStream {
     /// # Errors
     /// When the runtime is shutting down.
     pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A record that OpenSSL has already taken in does not wake the socket.
-        if self.ssl.ssl().pending() > 0 || self.ssl.get_ref().ahead() > 0 {
-            Poll::Ready(Ok(()))
-        } else {
-            self.socket().poll_read_ready(context)
-        }
+        on_stream!(self, stream => stream.poll_readable(context))
     }
 
     /// Reads some bytes; 0 is the peer's `close_notify`, and nothing else is.
@@ -106,27 +119,15 @@ impl TlsStream {
     /// # Errors
     /// When the connection broke, or was cut without a `close_notify`.
     pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.ssl.get_mut().read_ahead(buffer.len());
-        loop {
-            match self.ssl.ssl_read(buffer) {
-                Ok(read) => return Poll::Ready(Ok(read)),
-                Err(error) if error.code() == ErrorCode::ZERO_RETURN => return Poll::Ready(Ok(0)),
-                Err(error) => ready!(self.poll_wanted(context, error))?,
-            }
-        }
+        on_stream!(self, stream => stream.poll_read(context, buffer))
     }
 
-    /// Writes some bytes. They are held back until they are pushed.
+    /// Writes some bytes. They may be held back until they are pushed.
     ///
     /// # Errors
     /// When the connection broke.
     pub fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            match self.ssl.ssl_write(bytes) {
-                Ok(written) => return Poll::Ready(Ok(written)),
-                Err(error) => ready!(self.poll_wanted(context, error))?,
-            }
-        }
+        on_stream!(self, stream => stream.poll_write(context, bytes))
     }
 
     /// Sends what is held back.
@@ -134,25 +135,26 @@ impl TlsStream {
     /// # Errors
     /// When the connection broke.
     pub fn poll_push(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            match self.ssl.get_mut().push() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.socket().poll_write_ready(context))?;
-                }
-                pushed => return Poll::Ready(pushed),
-            }
+        match self {
+            Self::Batched(stream) => stream.poll_push(context),
+            Self::InKernel(_) => Poll::Ready(Ok(())),
         }
     }
 
     /// How many bytes are held, on their way in or out.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.ssl.get_ref().ahead() + self.ssl.get_ref().unpushed()
+        match self {
+            Self::Batched(stream) => stream.held(),
+            Self::InKernel(_) => 0,
+        }
     }
 
     /// Takes no more memory than the bytes do that are held.
     pub fn shrink(&mut self) {
-        self.ssl.get_mut().shrink();
+        if let Self::Batched(stream) = self {
+            stream.shrink();
+        }
     }
 
     /// Says that we send no more; reading goes on.
@@ -160,43 +162,6 @@ impl TlsStream {
     /// # Errors
     /// When the connection broke.
     pub fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.close_notify_sent {
-            match self.ssl.shutdown() {
-                // A second call would wait for the peer's, and drop its bytes.
-                Ok(_) => self.close_notify_sent = true,
-                Err(error) => ready!(self.poll_wanted(context, error))?,
-            }
-        }
-        ready!(self.poll_push(context))?;
-        Poll::Ready(self.socket().finish())
-    }
-
-    fn poll_wanted(&self, context: &mut Context<'_>, error: ssl::Error) -> Poll<io::Result<()>> {
-        match error.code() {
-            ErrorCode::WANT_READ => self.socket().poll_read_ready(context),
-            ErrorCode::WANT_WRITE => self.socket().poll_write_ready(context),
-            _ => Poll::Ready(Err(reason(error))),
-        }
-    }
-}
-
-/// OpenSSL's reason in words, without its file names and line numbers.
-fn reason(error: ssl::Error) -> io::Error {
-    let code = error.code();
-    let reasons =
-        |stack: &ErrorStack| -> Vec<&str> { stack.errors().iter().filter_map(|error| error.reason()).collect() };
-    let words = error.ssl_error().map(reasons).unwrap_or_default().join(", ");
-    let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "cut off without a close_notify");
-    if words.contains("unexpected eof") {
-        return cut();
-    }
-    if !words.is_empty() {
-        return io::Error::other(words);
-    }
-    match error.into_io_error() {
-        Ok(error) => error,
-        // How OpenSSL tells of it through a transport that cannot say "end of file".
-        Err(_) if code == ErrorCode::SYSCALL => cut(),
-        Err(error) => io::Error::other(error.to_string()),
+        on_stream!(self, stream => stream.poll_finish(context))
     }
 }

@@ -9,6 +9,7 @@ mod forwarding;
 mod half_close;
 mod idle_memory;
 mod inherited;
+mod kernel_tls;
 mod limits;
 mod plans;
 mod protection;

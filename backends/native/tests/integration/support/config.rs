@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::KEY;
+use super::{KERNEL_TLS, KEY};
 
 /// A folder with a configuration and a key.
 pub struct Config {
@@ -41,7 +41,10 @@ impl Config {
     /// Writes these listeners, after the key's table.
     pub fn write(&self, listeners: &[String]) -> PathBuf {
         let psk = format!("[psk]\nidentity = \"client1\"\nfile = \"{}\"\n", self.key_path().display());
-        let text = format!("threads = 2\n{}\n{psk}{}", self.top, listeners.join(""));
+        // Set where all tests are to run with TLS in the kernel.
+        let kernel_tls = std::env::var(KERNEL_TLS).map(|value| format!("kernel_tls = \"{value}\"\n"));
+        let top = [&kernel_tls.unwrap_or_default(), self.top.as_str()].concat();
+        let text = format!("threads = 2\n{top}\n{psk}{}", listeners.join(""));
         fs::write(self.path(), text).expect("write the configuration");
         self.path()
     }

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod program;
 pub mod stunnel;
 pub mod tls_peer;
+pub mod virtual_machine;
 
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read as _};
@@ -20,12 +21,15 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Long enough for a busy machine; reached only when a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+/// Long enough for a busy machine, and a virtual one in it; reached only when a test fails.
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The key of every test, and one that is not it.
 pub const KEY: &str = "000102030405060708090a0b0c0d0e0f";
 pub const OTHER_KEY: &str = "ff0102030405060708090a0b0c0d0e0f";
+
+/// The variable with what `kernel_tls` is in every configuration.
+pub const KERNEL_TLS: &str = "SCISTREAM_KERNEL_TLS";
 
 /// Waits until something is so.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
