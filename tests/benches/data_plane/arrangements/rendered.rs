@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use scistream::backend::{Address, Catalog, Chosen, Circumstances, Folder, Hop, Programs, Sockets, Stage, render};
-use scistream::session::{ListenAddr, Plan, Protection, Role, Route, SessionId, Sources, TargetAddr, Uid};
+use scistream::session::{ListenAddr, Plan, Protection, Role, SessionId, TargetAddr, Uid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::ground::{Ground, Place, write_key};
@@ -95,8 +95,8 @@ fn end(
     write_key(&folder.key_file())?;
     folder.make_nobody().doing("make a certificate")?;
     folder.make_scratch().doing("make a folder")?;
-    let route = Route { listen: ListenAddr(accept), target: TargetAddr(target) };
-    let plan = Plan { role, protection: Protection::Confidentiality, sources: Sources::default(), routes: vec![route] };
+    let plan = Plan::new(role, Protection::Confidentiality, &[ListenAddr(accept)], &[TargetAddr(target)])
+        .expect("there is a target");
     let stages = Chosen { backend: &backend, terminator: &terminator, gate: &gate }.stages(&plan, &folder.path);
     let start = |stage: &Stage| Ok((start(&catalog, stage, &folder, role, s2ds)?, accept));
     stages.iter().map(start).collect()
@@ -112,7 +112,7 @@ fn start(catalog: &Catalog, stage: &Stage, folder: &Folder, role: Role, s2ds: &P
     let template = catalog.template(manifest).doing(format!("find the template of {}", manifest.name))?;
     let session = SessionId { uid: Uid::parse(UID).doing("name a session")?.digest(), role };
     let root = nix::unistd::geteuid().is_root();
-    let circumstances = Circumstances { protection: Protection::Confidentiality, connections: CONNECTIONS, root };
+    let circumstances = Circumstances { connections: CONNECTIONS, root, ..Circumstances::default() };
     let text = render(&template, stage, &program, folder, session, circumstances).doing("render a configuration")?;
     let config = folder.config_file(stage);
     fs::write(&config, text).doing("write a configuration")?;
