@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::runtime::{build, commands, reply};
@@ -102,6 +103,8 @@ async fn serve(mut stream: TcpStream, sent: &Sent) -> std::io::Result<()> {
             let send = async {
                 loop {
                     bytes += stream.write(&chunk).await? as u64;
+                    // A consumer that always takes more would keep all others, and the clock, waiting.
+                    yield_now().await;
                 }
             };
             let outcome: std::io::Result<()> = timeout_at(until, send).await.unwrap_or(Ok(()));
