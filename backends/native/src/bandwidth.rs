@@ -19,7 +19,7 @@ const ROUND: Duration = Duration::from_millis(50);
 /// A turn's length at most, so that the rate is even where few wait.
 const LONGEST: Duration = Duration::from_millis(5);
 /// What a late timer may make up for.
-const CREDIT: Duration = Duration::from_millis(10);
+const CREDIT: Duration = Duration::from_millis(25);
 /// A turn's bytes at least.
 const SHORTEST: u64 = 1024;
 

@@ -19,14 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KernelTls {
-    /// When that cannot be slower: both directions, with the processor's own AES.
+    /// When that should not be slower: both directions, with the processor's own AES.
     /// With one direction in the kernel OpenSSL reads the other record by record,
     /// which costs more than our transport does.
-    #[default]
     Auto,
     /// Whenever it can, be it one direction only.
     On,
-    /// Never.
+    /// Never. So it is unless the site says otherwise, until OpenSSL 3.2 and later,
+    /// which have the kernel receive TLS 1.3, were tried as much as the rest.
+    #[default]
     Off,
 }
 
