@@ -117,8 +117,9 @@ mod tests {
                     let due = part.min(u128::from(claim.demand.min(claim.limit)));
                     prop_assert!(u128::from(*share) + given >= due, "{share} of {due} for {claim:?}");
                 }
-                // Nobody has much more for its weight than one who is short of what it demands.
-                let short = *share < claim.demand.min(claim.limit);
+                // Nobody has much more for its weight than one who is short of what it demands,
+                // by more than rounding down twice leaves.
+                let short = *share + 2 < claim.demand.min(claim.limit);
                 for (other, theirs) in claims.iter().zip(&shares) {
                     let more = u128::from(*theirs).saturating_sub(2) * u128::from(claim.weight);
                     let here = (u128::from(*share) + given + 2) * u128::from(other.weight);
