@@ -118,11 +118,12 @@ mod tests {
                     prop_assert!(u128::from(*share) + given >= due, "{share} of {due} for {claim:?}");
                 }
                 // Nobody has much more for its weight than one who is short of what it demands,
-                // by more than rounding down twice leaves.
-                let short = *share + 2 < claim.demand.min(claim.limit);
+                // by more than what was given away and what rounding leaves, which goes to the last.
+                let rounded = 2 + number;
+                let short = u128::from(*share) + given + rounded < u128::from(claim.demand.min(claim.limit));
                 for (other, theirs) in claims.iter().zip(&shares) {
-                    let more = u128::from(*theirs).saturating_sub(2) * u128::from(claim.weight);
-                    let here = (u128::from(*share) + given + 2) * u128::from(other.weight);
+                    let more = u128::from(*theirs).saturating_sub(rounded) * u128::from(claim.weight);
+                    let here = (u128::from(*share) + given + rounded) * u128::from(other.weight);
                     let excused = *theirs <= 1 || u128::from(cap) < number;
                     prop_assert!(!short || excused || more <= here, "{other:?} has {theirs}, {claim:?} {share}");
                 }
