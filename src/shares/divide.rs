@@ -1,5 +1,7 @@
 //! Weighted max-min fairness, also known as filling with water. All numbers are kB/s.
 
+use std::cmp::{Ordering, Reverse};
+
 /// What one of many may and would have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
@@ -33,32 +35,49 @@ pub fn divide(cap: u64, claims: &[Claim]) -> Vec<u64> {
         if rest > 0 {
             rest -= 1;
         } else {
-            let Some(most) = shares.iter_mut().max().filter(|most| **most > 1) else { break };
-            *most -= 1;
+            let most = (0..claims.len()).filter(|index| shares[*index] > 1);
+            let Some(most) = most.max_by(|a, b| by_weight(claims, &shares, *a, *b)) else { break };
+            shares[most] -= 1;
         }
         shares[empty] = 1;
     }
     shares
 }
 
-/// Divides `rest` by weight among those who miss something. The thirstiest for its weight comes last.
+/// Divides `rest` by weight among those who miss something. Whom their part is enough
+/// for get what they miss; the others share at one level what those leave, to the last unit.
 fn fill(mut rest: u64, claims: &[Claim], missing: &[u64]) -> Vec<u64> {
-    let mut order: Vec<_> = (0..claims.len()).filter(|index| missing[*index] > 0).collect();
-    let per_weight = |index: &usize| {
-        let scaled = u128::from(missing[*index]) << 32;
-        scaled / u128::from(claims[*index].weight.max(1))
-    };
-    order.sort_by_key(per_weight);
-    let mut weights: u128 = order.iter().map(|index| u128::from(claims[*index].weight.max(1))).sum();
+    let mut thirsty: Vec<_> = (0..claims.len()).filter(|index| missing[*index] > 0).collect();
+    thirsty.sort_by(|a, b| by_weight(claims, missing, *a, *b));
+    let mut weights: u128 = thirsty.iter().map(|index| u128::from(claims[*index].weight)).sum();
     let mut filled = vec![0; claims.len()];
-    for index in order {
-        let weight = u128::from(claims[index].weight.max(1));
-        let part = u64::try_from(u128::from(rest) * weight / weights).unwrap_or(u64::MAX);
-        filled[index] = part.min(missing[index]);
-        rest -= filled[index];
-        weights -= weight;
+    let mut thirsty = thirsty.into_iter().peekable();
+    while let Some(index) = thirsty
+        .next_if(|index| u128::from(missing[*index]) * weights <= u128::from(rest) * u128::from(claims[*index].weight))
+    {
+        filled[index] = missing[index];
+        rest -= missing[index];
+        weights -= u128::from(claims[index].weight);
+    }
+    let mut thirsty: Vec<_> = thirsty.collect();
+    let product = |index: &usize| u128::from(rest) * u128::from(claims[*index].weight);
+    for index in &thirsty {
+        // Less than what it misses, which is a u64.
+        filled[*index] = u64::try_from(product(index) / weights).unwrap_or(missing[*index]);
+    }
+    // Rounding leaves less than one for each; whom it cost most get them.
+    let left = rest - thirsty.iter().map(|index| filled[*index]).sum::<u64>();
+    thirsty.sort_by_key(|index| Reverse(product(index) % weights));
+    for index in thirsty.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+        filled[index] += 1;
     }
     filled
+}
+
+/// Who has less of `amounts` for its weight.
+fn by_weight(claims: &[Claim], amounts: &[u64], a: usize, b: usize) -> Ordering {
+    let scaled = |one: usize, other: usize| u128::from(amounts[one]) * u128::from(claims[other].weight);
+    scaled(a, b).cmp(&scaled(b, a))
 }
 
 #[cfg(test)]
@@ -117,13 +136,11 @@ mod tests {
                     let due = part.min(u128::from(claim.demand.min(claim.limit)));
                     prop_assert!(u128::from(*share) + given >= due, "{share} of {due} for {claim:?}");
                 }
-                // Nobody has much more for its weight than one who is short of what it demands,
-                // by more than what was given away and what rounding leaves, which goes to the last.
-                let rounded = 2 + number;
-                let short = u128::from(*share) + given + rounded < u128::from(claim.demand.min(claim.limit));
+                // Nobody has much more for its weight than one who is short of what it demands.
+                let short = *share < claim.demand.min(claim.limit);
                 for (other, theirs) in claims.iter().zip(&shares) {
-                    let more = u128::from(*theirs).saturating_sub(rounded) * u128::from(claim.weight);
-                    let here = (u128::from(*share) + given + rounded) * u128::from(other.weight);
+                    let more = u128::from(*theirs).saturating_sub(2) * u128::from(claim.weight);
+                    let here = (u128::from(*share) + given + 2) * u128::from(other.weight);
                     let excused = *theirs <= 1 || u128::from(cap) < number;
                     prop_assert!(!short || excused || more <= here, "{other:?} has {theirs}, {claim:?} {share}");
                 }
