@@ -1,15 +1,17 @@
 //! How fast all connections together may be.
 //!
-//! A direction that has something to read reserves the time on the wire that its
-//! bytes take, one reservation after the other, and reads when its time has come.
-//! Everybody gets a turn before anybody gets a second one, so connections share
-//! evenly, and a turn is short enough that all have theirs within [`ROUND`].
+//! Directions that have something to read queue. The first of the queue waits until
+//! the wire is free, takes the time that its bytes need there, and makes room for the
+//! next. So everybody gets a turn before anybody gets a second one, and connections
+//! share evenly; a turn is short enough that all have theirs within [`ROUND`]. What a
+//! turn allows and does not use, others use.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -37,105 +39,189 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     bytes_per_second: Option<NonZeroU64>,
+    /// How often the limit was changed.
+    changes: u64,
     /// When the wire is free again.
     free_at: Instant,
-    waiting: u64,
+    /// Who waits, by rising numbers.
+    queue: VecDeque<(Place, Waker)>,
+    next: Place,
 }
+
+/// A place in the queue; none is given twice.
+type Place = u64;
 
 /// A direction's place in the queue.
-#[derive(Default)]
 pub struct Turn {
-    reserved: Option<Reserved>,
+    bandwidth: Bandwidth,
+    place: Option<Place>,
+    /// Runs while the place is the first.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-struct Reserved {
-    bandwidth: Bandwidth,
+/// What may be read now. What is not used of it goes back when this is dropped.
+#[must_use]
+pub struct Grant {
     bytes: usize,
-    begins: Pin<Box<Sleep>>,
+    used: usize,
+    /// Where it goes back to, if the limit has not changed since.
+    from: Option<(Bandwidth, u64)>,
 }
 
 impl Bandwidth {
     /// A limit of so many bytes a second, if any.
     #[must_use]
     pub fn new(bytes_per_second: Option<NonZeroU64>) -> Self {
-        let state = State { bytes_per_second, free_at: Instant::now(), waiting: 0 };
+        let state = State { bytes_per_second, changes: 0, free_at: Instant::now(), queue: VecDeque::new(), next: 0 };
         Self(Arc::new(Shared { limited: bytes_per_second.is_some().into(), state: Mutex::new(state) }))
     }
 
-    /// Changes the limit, for open connections too.
+    /// Changes the limit, at once for who waits too.
     pub fn set(&self, bytes_per_second: Option<NonZeroU64>) {
         let mut state = self.state();
-        // What was reserved at the old rate would be waited for at the new one.
+        // What was taken at the old rate would be waited for at the new one.
         state.free_at = Instant::now();
         state.bytes_per_second = bytes_per_second;
+        state.changes += 1;
         self.0.limited.store(bytes_per_second.is_some(), Ordering::Relaxed);
+        if bytes_per_second.is_some() {
+            state.wake_first();
+        } else {
+            for (_, waker) in &state.queue {
+                waker.wake_by_ref();
+            }
+        }
     }
 
-    /// What was read of a turn that allowed more.
-    pub fn give_back(&self, bytes: usize) {
-        if bytes == 0 || !self.0.limited.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut state = self.state();
-        if let Some(rate) = state.bytes_per_second
-            && let Some(earlier) = state.free_at.checked_sub(time_of(bytes as u64, rate))
-        {
-            state.free_at = earlier;
-        }
+    fn is_limited(&self) -> bool {
+        self.0.limited.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Reserves a turn: how many bytes, and from when on.
-    fn reserve(&self, most: usize) -> Option<(usize, Instant)> {
-        if !self.0.limited.load(Ordering::Relaxed) {
-            return None;
+impl State {
+    fn wake_first(&self) {
+        if let Some((_, waker)) = self.queue.front() {
+            waker.wake_by_ref();
         }
-        let mut state = self.state();
-        let rate = state.bytes_per_second?;
-        let length = LONGEST.min(ROUND / u32::try_from(state.waiting + 1).unwrap_or(u32::MAX));
+    }
+
+    fn join(&mut self, waker: &Waker) -> Place {
+        let place = self.next;
+        self.next += 1;
+        self.queue.push_back((place, waker.clone()));
+        place
+    }
+
+    fn index(&self, place: Place) -> Option<usize> {
+        self.queue.binary_search_by_key(&place, |(place, _)| *place).ok()
+    }
+
+    fn remove(&mut self, place: Place) {
+        if let Some(index) = self.index(place) {
+            self.queue.remove(index);
+            if index == 0 {
+                self.wake_first();
+            }
+        }
+    }
+
+    /// Takes the time of as many bytes as one of so many who wait may have.
+    fn take(&mut self, rate: NonZeroU64, waiting: usize, most: usize) -> usize {
+        let length = LONGEST.min(ROUND / u32::try_from(waiting).unwrap_or(u32::MAX).max(1));
         let bytes = bytes_in(length, rate).max(SHORTEST).min(most as u64);
-        let begins = state.free_at.max(Instant::now() - CREDIT);
-        state.free_at = begins + time_of(bytes, rate);
-        Some((usize::try_from(bytes).unwrap_or(most), begins))
+        self.free_at = self.free_at.max(Instant::now() - CREDIT) + time_of(bytes, rate);
+        usize::try_from(bytes).unwrap_or(most)
     }
 }
 
 impl Turn {
+    /// A direction that does not wait yet.
+    #[must_use]
+    pub fn new(bandwidth: Bandwidth) -> Self {
+        Self { bandwidth, place: None, timer: None }
+    }
+
     /// Ready with how many bytes may be read now, `most` at most. It is asked only
     /// by who has something to read.
-    pub fn poll(&mut self, context: &mut Context<'_>, bandwidth: &Bandwidth, most: usize) -> Poll<usize> {
-        let reserved = match &mut self.reserved {
-            Some(reserved) => reserved,
-            none => {
-                let Some((bytes, begins)) = bandwidth.reserve(most) else {
-                    return Poll::Ready(most);
-                };
-                if begins <= Instant::now() {
-                    return Poll::Ready(bytes);
+    pub fn poll(&mut self, context: &mut Context<'_>, most: usize) -> Poll<Grant> {
+        loop {
+            let free_at = {
+                if !self.bandwidth.is_limited() {
+                    self.leave();
+                    return Poll::Ready(Grant { bytes: most, used: 0, from: None });
                 }
-                none.insert(Reserved::new(bandwidth.clone(), bytes, begins))
+                let mut state = self.bandwidth.state();
+                let Some(rate) = state.bytes_per_second else { continue };
+                let place = *self.place.get_or_insert_with(|| state.join(context.waker()));
+                let index = state.index(place).expect("who has a place is in the queue");
+                if index > 0 || state.free_at > Instant::now() {
+                    state.queue[index].1.clone_from(context.waker());
+                }
+                if index > 0 {
+                    return Poll::Pending;
+                }
+                if state.free_at <= Instant::now() {
+                    let waiting = state.queue.len();
+                    let bytes = state.take(rate, waiting, most);
+                    state.remove(place);
+                    self.place = None;
+                    let from = Some((self.bandwidth.clone(), state.changes));
+                    return Poll::Ready(Grant { bytes, used: 0, from });
+                }
+                state.free_at
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(free_at)));
+            if timer.deadline() != free_at {
+                timer.as_mut().reset(free_at);
             }
-        };
-        ready!(reserved.begins.as_mut().poll(context));
-        let bytes = reserved.bytes;
-        self.reserved = None;
-        Poll::Ready(bytes)
+            ready!(timer.as_mut().poll(context));
+        }
+    }
+
+    /// Gives the place up: there is nothing to read after all.
+    pub fn leave(&mut self) {
+        self.timer = None;
+        if let Some(place) = self.place.take() {
+            self.bandwidth.state().remove(place);
+        }
     }
 }
 
-impl Reserved {
-    fn new(bandwidth: Bandwidth, bytes: usize, begins: Instant) -> Self {
-        bandwidth.state().waiting += 1;
-        Self { bandwidth, bytes, begins: Box::pin(sleep_until(begins)) }
-    }
-}
-
-impl Drop for Reserved {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.bandwidth.state().waiting -= 1;
+        self.leave();
+    }
+}
+
+impl Grant {
+    /// How many bytes may be read.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Says that so many were.
+    pub fn used(mut self, bytes: usize) {
+        self.used = bytes.min(self.bytes);
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        let unused = self.bytes - self.used;
+        let Some((bandwidth, changes)) = self.from.take().filter(|_| unused > 0) else { return };
+        let mut state = bandwidth.state();
+        if let Some(rate) = state.bytes_per_second
+            && state.changes == changes
+            && let Some(earlier) = state.free_at.checked_sub(time_of(unused as u64, rate))
+        {
+            state.free_at = earlier;
+            state.wake_first();
+        }
     }
 }
 
@@ -152,9 +238,13 @@ fn time_of(bytes: u64, rate: NonZeroU64) -> Duration {
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::task::JoinSet;
+    use tokio::time::timeout;
+
     use super::*;
 
     const RATE: u64 = 5_000_000;
+    const MOST: usize = 256 * 1024;
 
     fn limit(rate: u64) -> Bandwidth {
         Bandwidth::new(NonZeroU64::new(rate))
@@ -162,10 +252,13 @@ mod tests {
 
     /// Takes turns until `until`, and gives what they allowed.
     async fn read(bandwidth: Bandwidth, until: Instant) -> u64 {
-        let mut turn = Turn::default();
+        let mut turn = Turn::new(bandwidth);
         let mut total = 0;
         while Instant::now() < until {
-            total += poll_fn(|context| turn.poll(context, &bandwidth, 256 * 1024)).await as u64;
+            let grant = poll_fn(|context| turn.poll(context, MOST)).await;
+            let bytes = grant.bytes();
+            grant.used(bytes);
+            total += bytes as u64;
         }
         total
     }
@@ -209,13 +302,79 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_not_read_is_not_counted() {
-        let bandwidth = limit(RATE);
-        let mut turn = Turn::default();
+        let mut turn = Turn::new(limit(RATE));
         let began = Instant::now();
         for _ in 0..1000 {
-            let allowed = poll_fn(|context| turn.poll(context, &bandwidth, 256 * 1024)).await;
-            bandwidth.give_back(allowed - 1);
+            poll_fn(|context| turn.poll(context, MOST)).await.used(1);
         }
         assert!(began.elapsed() < Duration::from_millis(20), "1,000 bytes took {:?}", began.elapsed());
+    }
+
+    /// Reads ten bytes every now and then.
+    async fn chat(bandwidth: Bandwidth, until: Instant) {
+        let mut turn = Turn::new(bandwidth);
+        while Instant::now() < until {
+            poll_fn(|context| turn.poll(context, MOST)).await.used(10);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_little_leaves_the_rest_to_others() {
+        let bandwidth = limit(RATE);
+        let until = Instant::now() + Duration::from_secs(10);
+        for _ in 0..30 {
+            tokio::spawn(chat(bandwidth.clone(), until));
+        }
+        let ratio = read(bandwidth, until).await as f64 / (10 * RATE) as f64;
+        assert!((0.93..1.0).contains(&ratio), "beside 30 that chat, one got {ratio} of the rate");
+    }
+
+    /// Queues, and goes before its turn or with it.
+    async fn come_and_go(bandwidth: Bandwidth, until: Instant, patience: Duration) {
+        while Instant::now() < until {
+            let mut turn = Turn::new(bandwidth.clone());
+            drop(timeout(patience, poll_fn(|context| turn.poll(context, MOST))).await);
+            turn.leave();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_the_queue_leaves_no_hole() {
+        let bandwidth = limit(RATE);
+        let until = Instant::now() + Duration::from_secs(10);
+        for number in 1..=30 {
+            tokio::spawn(come_and_go(bandwidth.clone(), until, Duration::from_micros(300) * number));
+        }
+        let ratio = read(bandwidth, until).await as f64 / (10 * RATE) as f64;
+        assert!(ratio > 0.97, "beside 30 that come and go, one got {ratio} of the rate");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_reaches_all_who_wait() {
+        for (faster, wanted) in [(NonZeroU64::new(RATE), RATE), (None, 60 * MOST as u64)] {
+            let bandwidth = limit(1000);
+            let mut readers = JoinSet::new();
+            for _ in 0..60 {
+                let mut turn = Turn::new(bandwidth.clone());
+                readers.spawn(async move {
+                    let mut total = 0;
+                    while total < wanted / 60 {
+                        let grant = poll_fn(|context| turn.poll(context, MOST)).await;
+                        let bytes = grant.bytes();
+                        grant.used(bytes);
+                        total += bytes as u64;
+                    }
+                });
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let changed = Instant::now();
+            bandwidth.set(faster);
+            while let Some(reader) = readers.join_next().await {
+                reader.expect("a reader");
+            }
+            assert!(changed.elapsed() < Duration::from_millis(1100), "{faster:?}: {:?}", changed.elapsed());
+        }
     }
 }

@@ -22,6 +22,8 @@ const HELP: &str = r#"CONFIGURATION (an example):
                                   #     the processor has AES; else OpenSSL
                                   #   on: the kernel, be it one direction only (with OpenSSL
                                   #     before 3.2 TLS 1.3 is only sent by it)
+                                  #   OpenSSL's anyhow: unix sockets, and targets with the
+                                  #     floor none
   threads = 2                     # default: one a processor, 16 at most; read at start only
   connect_timeout_ms = 10000      # this and the next three: the defaults
   handshake_timeout_ms = 10000
@@ -29,13 +31,14 @@ const HELP: &str = r#"CONFIGURATION (an example):
   max_connections = 4096          # above it new ones wait in the backlog
   bandwidth = 12500000            # bytes a second, of all connections and both ways
                                   #   together; default: no limit
-  memory_mib = 256                # what the buffers of all connections may take together
+  memory_mib = 256                # what bytes that wait may take together, of all
+                                  #   connections; each may have 16 KiB a direction waiting
 
   [tcp]                           # for every TCP socket; the defaults, but for the last three
   nodelay = true                  # small messages leave at once
   keepalive_seconds = 60          # silent peers are asked after so long; 0: never
-  send_buffer = 4194304           # bytes; default: the kernel grows it with the path
-  receive_buffer = 4194304
+  send_buffer = 4194304           # bytes, cut down to net.core.wmem_max and rmem_max;
+  receive_buffer = 4194304        #   default: the kernel grows them with the path
   congestion = "bbr"              # default: the system's
 
   [psk]                           # needed when any side is "psk"

@@ -18,6 +18,7 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::key::{self, Keys};
 use crate::protection::Protection;
+use crate::range::within;
 use crate::tcp::{RawTcp, TcpSettings};
 use crate::tls::KernelTls;
 
@@ -229,12 +230,6 @@ fn in_one_line(text: &str, error: &toml::de::Error) -> String {
     match error.span().and_then(|span| text.get(..span.start)) {
         Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
         None => message,
-    }
-}
-
-pub(crate) fn within(what: &str, value: u64, least: u64, most: u64, faults: &mut Vec<String>) {
-    if !(least..=most).contains(&value) {
-        faults.push(format!("{what}: is {value}, has to be {least} to {most}"));
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -14,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::error::Error;
+use crate::flow::Common;
 use crate::negotiate;
 use crate::proxy_protocol::{self, Ends};
-use crate::pump::{Common, Pump};
+use crate::pump::Pump;
 use crate::service::Route;
 use crate::socket::Socket;
 use crate::wire::Wire;
@@ -91,7 +91,7 @@ async fn admit(route: &Route, socket: Socket) -> Result<(Ends, Wire), Refusal> {
             return Err(refuse(ends, "not among the sources".to_owned()));
         }
     }
-    let wire = negotiate::accept(route, Arc::new(socket)).await;
+    let wire = negotiate::accept(route, socket).await;
     Ok((ends, wire.map_err(|error| refuse(ends, error.chain()))?))
 }
 

@@ -11,11 +11,9 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::bandwidth::{Bandwidth, Turn};
-use crate::memory::{Held, MOST, Sharer};
+use crate::memory::{Held, MOST, Memory, Sharer};
 use crate::pipe::Pipe;
-use crate::pump::{Broken, Common};
 use crate::socket::Socket;
-use crate::tls::cut_off;
 use crate::wire::Wire;
 
 /// A fast stream gives way to the others of its thread after so many bytes.
@@ -34,11 +32,30 @@ pub fn release() {
     BUFFER.take();
 }
 
+/// What all connections of the process share.
+#[derive(Clone)]
+pub struct Common {
+    /// How fast they may be together.
+    pub bandwidth: Bandwidth,
+    /// What their buffers may take together.
+    pub memory: Memory,
+}
+
+/// Why a connection did not end well.
+#[derive(Debug)]
+pub struct Broken {
+    /// The side that broke.
+    pub side: &'static str,
+    /// How.
+    pub error: io::Error,
+}
+
 /// One direction of a connection.
 pub struct Flow {
-    bandwidth: Bandwidth,
     turn: Turn,
     kept: Kept,
+    /// What the sender's side has read ahead, while the direction waits.
+    ahead: Option<Held>,
     delivered: u64,
     piping: Piping,
     end: Option<End>,
@@ -47,7 +64,7 @@ pub struct Flow {
 /// What was read and not yet taken.
 enum Kept {
     Nothing,
-    /// Besides what the receiver's side holds back.
+    /// Besides what both sides hold.
     Bytes {
         bytes: Vec<u8>,
         written: usize,
@@ -90,9 +107,9 @@ impl Flow {
     #[must_use]
     pub fn new(common: &Common) -> Self {
         Self {
-            bandwidth: common.bandwidth.clone(),
-            turn: Turn::default(),
+            turn: Turn::new(common.bandwidth.clone()),
             kept: Kept::Nothing,
+            ahead: None,
             delivered: 0,
             piping: Piping::NotYet,
             end: None,
@@ -135,12 +152,27 @@ impl Flow {
             }
             if quantum == 0 {
                 context.waker().wake_by_ref();
+                self.wait(from, sharer);
                 return Poll::Pending;
             }
             match self.take_turn(context, sharer, from, to).map_err(to_broken)? {
                 Turned::Read(count) => quantum = quantum.saturating_sub(count),
-                Turned::Dry => return Poll::Pending,
+                Turned::Dry => {
+                    self.wait(from, sharer);
+                    return Poll::Pending;
+                }
             }
+        }
+    }
+
+    /// Counts what was read ahead. It may lie in a whole buffer while everybody may
+    /// have one.
+    fn wait(&mut self, from: &mut Wire, sharer: &Sharer) {
+        if from.ahead() > 0 {
+            if sharer.share() < MOST {
+                from.shrink();
+            }
+            self.ahead = Some(sharer.hold(from.ahead()));
         }
     }
 
@@ -153,24 +185,29 @@ impl Flow {
         from: &mut Wire,
         to: &mut Wire,
     ) -> io::Result<Turned> {
+        self.ahead = None;
         match from.poll_readable(context) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Ok(self.broke(error)),
-            Poll::Pending => return Ok(Turned::Dry),
+            Poll::Pending => {
+                self.turn.leave();
+                return Ok(Turned::Dry);
+            }
         }
-        let Poll::Ready(most) = self.turn.poll(context, &self.bandwidth, sharer.share()) else {
+        let Poll::Ready(grant) = self.turn.poll(context, sharer.share()) else {
             return Ok(Turned::Dry);
         };
-        let pipe = if self.piping == Piping::Yes { Pipe::take() } else { None };
+        let most = grant.bytes();
         let records = from.has_records();
-        let turned = match (pipe, from.raw_reader(), to.raw_writer()) {
-            (Some(pipe), Some(reader), Some(writer)) => {
-                self.carry_piped(context, sharer, (reader, records, writer), pipe, most)?
-            }
-            _ => self.carry_copied(context, sharer, (from, to), most)?,
+        let turned = if self.piping == Piping::Yes
+            && let (Some(reader), Some(writer)) = (from.raw_reader(), to.raw_writer())
+            && let Some(pipe) = Pipe::take()
+        {
+            self.carry_piped(context, sharer, (reader, records, writer), pipe, most)?
+        } else {
+            self.carry_copied(context, sharer, (from, to), most)?
         };
-        let read = if let Turned::Read(count) = turned { count } else { 0 };
-        self.bandwidth.give_back(most - read);
+        grant.used(if let Turned::Read(count) = turned { count } else { 0 });
         Ok(turned)
     }
 
@@ -217,7 +254,7 @@ impl Flow {
                 from.shrink();
                 to.shrink();
                 let bytes = bytes[written..].to_vec();
-                let held = sharer.hold(bytes.len() + from.held() + to.held());
+                let held = sharer.hold(bytes.len() + from.ahead() + to.unpushed());
                 self.kept = Kept::Bytes { bytes, written: 0, _held: held };
             }
             self.delivered += written as u64;
@@ -236,8 +273,10 @@ impl Flow {
         let most = most.min(pipe.room());
         let count = match from.splice_into(pipe.writer(), most) {
             Ok(0) if records => {
+                // A read tells what that is: something that is not the application's, or the end.
                 pipe.put_back();
-                return Ok(self.broke(cut_off()));
+                self.piping = Piping::NotYet;
+                return Ok(Turned::Read(0));
             }
             Ok(0) => {
                 self.end = Some(End::Finished);

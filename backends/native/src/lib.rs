@@ -40,6 +40,7 @@ mod pipe;
 pub mod protection;
 pub mod proxy_protocol;
 mod pump;
+mod range;
 mod server;
 mod service;
 mod socket;

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, listen, setsockopt, socket, sockopt,
 };
+use rustix::net::sockopt::set_socket_linger;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +22,8 @@ use tracing::warn;
 use crate::address::Address;
 use crate::connection;
 use crate::error::Error;
+use crate::flow::Common;
 use crate::limit::Limit;
-use crate::pump::Common;
 use crate::service::Route;
 use crate::socket::Socket;
 use crate::strangers::Strangers;
@@ -153,9 +154,11 @@ impl Accepted {
     }
 
     /// Ends it without a word, and without a TIME_WAIT of ours.
-    fn reset(self, settings: &TcpSettings) {
-        // Dropping it would close it as if all were well. It may have gone by itself.
-        drop(self.into_socket(settings));
+    fn reset(self) {
+        if let Self::Tcp(stream, _) = self {
+            // Fails only on a connection that is gone, which is what we want.
+            set_socket_linger(&stream, Some(Duration::ZERO)).ok();
+        }
     }
 }
 
@@ -238,7 +241,7 @@ pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, sha
             let route = route.borrow().clone();
             if is_stranger(&route, &accepted) {
                 strangers.refused(&route.listener.name, accepted.source());
-                accepted.reset(&route.tcp);
+                accepted.reset();
                 continue;
             }
             let (common, cut) = (shared.common.clone(), shared.cut.clone());

@@ -38,16 +38,20 @@ const TLS_MAJOR_VERSION: u8 = 0x03;
 ///
 /// # Errors
 /// When it did not prove that it holds the key, and has to.
-pub async fn accept(route: &Route, socket: Arc<Socket>) -> Result<Wire, Error> {
+pub async fn accept(route: &Route, socket: Socket) -> Result<Wire, Error> {
     let Some(contexts) = contexts(route, route.listener.accept_wire) else {
-        return Ok(Wire::Plain(socket));
+        return Ok(Wire::Plain(Arc::new(socket)));
     };
     if contexts.protection() == Protection::None {
-        let first = timeout(SILENT_SOURCE, speaks_tls(&socket, &[HANDSHAKE])).await;
-        if !first.unwrap_or(Ok(false)).map_err(Error::AcceptTls)? {
-            return Ok(Wire::Plain(socket));
+        let Ok(first) = timeout(SILENT_SOURCE, speaks_tls(&socket, &[HANDSHAKE])).await else {
+            // One byte may be there that the runtime takes for seen.
+            return Ok(Wire::Plain(Arc::new(socket.renew().map_err(Error::AcceptTls)?)));
+        };
+        if !first.map_err(Error::AcceptTls)? {
+            return Ok(Wire::Plain(Arc::new(socket)));
         }
     }
+    let socket = Arc::new(socket);
     let handshake = async {
         let mut stream = TlsStream::new(contexts, Side::Server, socket.clone())?;
         stream.shake_hands(contexts).await.map(|()| stream)

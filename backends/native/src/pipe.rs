@@ -4,9 +4,10 @@
 //! A pipe belongs to a direction only while bytes are in it. Each thread keeps the
 //! empty ones; there are about as many as directions whose receivers are slow.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
 
@@ -19,8 +20,12 @@ const LEAST: usize = 64 << 10;
 /// A thread keeps no more; others are closed.
 const KEPT: usize = 8;
 
+/// When the kernel has none, it is not asked again for so long.
+const PAUSE: Duration = Duration::from_secs(1);
+
 thread_local! {
     static EMPTY: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+    static NONE_BEFORE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Closes the empty pipes of the thread.
@@ -39,7 +44,15 @@ impl Pipe {
     /// An empty one; `None` when the kernel has none worth using.
     #[must_use]
     pub fn take() -> Option<Self> {
-        EMPTY.with_borrow_mut(Vec::pop).or_else(|| Self::new().ok().filter(|pipe| pipe.room >= LEAST))
+        if let Some(pipe) = EMPTY.with_borrow_mut(Vec::pop) {
+            return Some(pipe);
+        }
+        if NONE_BEFORE.get().is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        let pipe = Self::new().ok().filter(|pipe| pipe.room >= LEAST);
+        NONE_BEFORE.set(pipe.is_none().then(|| Instant::now() + PAUSE));
+        pipe
     }
 
     /// Keeps it for the next who needs one. It has to be empty.

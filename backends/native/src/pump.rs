@@ -6,32 +6,11 @@
 //! and dropping the sockets then resets the other side.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
-use crate::bandwidth::Bandwidth;
-use crate::flow::Flow;
-use crate::memory::Memory;
+use crate::flow::{Broken, Common, Flow};
 use crate::wire::Wire;
-
-/// Why a connection did not end well.
-#[derive(Debug)]
-pub struct Broken {
-    /// The side that broke.
-    pub side: &'static str,
-    /// How.
-    pub error: io::Error,
-}
-
-/// What all connections of the process share.
-#[derive(Clone)]
-pub struct Common {
-    /// How fast they may be together.
-    pub bandwidth: Bandwidth,
-    /// What their buffers may take together.
-    pub memory: Memory,
-}
 
 /// Two wires and the bytes between them.
 pub struct Pump {

@@ -21,11 +21,11 @@ use tracing::{info, warn};
 use crate::address::Address;
 use crate::bandwidth::Bandwidth;
 use crate::error::Error;
+use crate::flow::Common;
 use crate::limit::Limit;
 use crate::listener::{self, Inherited, Listening, Shared};
 use crate::log;
 use crate::memory::Memory;
-use crate::pump::Common;
 use crate::service::{Route, Service};
 use crate::worker::Workers;
 
@@ -59,7 +59,7 @@ struct Signals {
 /// When it cannot start.
 pub async fn run(path: &Path, service: Service, inherited: Inherited) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::StartRuntime)?;
-    raise_descriptor_limit(service.max_connections, service.descriptors_each());
+    raise_descriptor_limit(service.descriptors());
     let mut server = Server::start(service, inherited)?;
     log::say("ready");
     loop {
@@ -144,6 +144,7 @@ impl Server {
     }
 
     async fn swap(&mut self, service: Service, added: Added) {
+        raise_descriptor_limit(service.descriptors());
         self.shared.limit.set(service.max_connections);
         self.shared.common.bandwidth.set(service.bandwidth);
         self.shared.common.memory.set(service.memory);
@@ -198,8 +199,8 @@ impl Signals {
 }
 
 /// Services are often started with room for 1024 descriptors, and leave to ask for more.
-fn raise_descriptor_limit(connections: usize, each: usize) {
-    let needed = (each * connections) as u64 + 64;
+fn raise_descriptor_limit(needed: usize) {
+    let needed = needed as u64;
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         let wanted = needed.max(soft).min(hard);
         setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).map(|()| wanted)

@@ -14,6 +14,13 @@ use crate::tls::Contexts;
 /// Unless the configuration says so, no more: every session has its own process.
 const MOST_THREADS: usize = 16;
 
+/// Descriptors of a connection's two pipes,
+const PIPES: usize = 4;
+/// of a thread's runtime and the empty pipes that it keeps,
+const A_THREAD: usize = 20;
+/// and of everything else: listeners, signals, the log.
+const OTHERS: usize = 64;
+
 /// Everything that one reading of the configuration gave.
 pub struct Service {
     /// Worker threads; only looked at when the process starts.
@@ -76,12 +83,14 @@ impl Service {
         })
     }
 
-    /// How many descriptors a connection takes: a socket each side, which OpenSSL needs
-    /// under a descriptor of its own where it shares the work with the kernel.
+    /// How many descriptors may be needed: for each connection a socket a side, which
+    /// OpenSSL needs under a descriptor of its own where it shares the work with the
+    /// kernel, and a pipe each way; and what each thread and the process have.
     #[must_use]
-    pub fn descriptors_each(&self) -> usize {
+    pub fn descriptors(&self) -> usize {
         let in_kernel = |route: &Arc<Route>| route.contexts.as_ref().is_some_and(|contexts| contexts.in_kernel());
-        if self.routes.iter().any(in_kernel) { 4 } else { 2 }
+        let sockets = if self.routes.iter().any(in_kernel) { 4 } else { 2 };
+        (sockets + PIPES) * self.max_connections + A_THREAD * self.threads + OTHERS
     }
 }
 

@@ -219,6 +219,22 @@ impl Socket {
         }
     }
 
+    /// The same connection, of which the runtime knows nothing: what was seen of it
+    /// and left counts as new.
+    ///
+    /// # Errors
+    /// When the process has too many files open.
+    pub fn renew(self) -> io::Result<Self> {
+        let own = self.as_fd().try_clone_to_owned()?;
+        let stream = match &self.stream {
+            Stream::Tcp(_) => Stream::Tcp(TcpStream::from_std(own.into())?),
+            Stream::Unix(_) => Stream::Unix(UnixStream::from_std(own.into())?),
+        };
+        // It goes on under the other descriptor.
+        self.end_well();
+        Ok(Self { stream, ended_well: AtomicBool::new(false) })
+    }
+
     /// Takes bytes that were looked at before.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use nix::sys::socket::{SetSockOpt, setsockopt, sockopt};
 use serde::Deserialize;
 use tokio::net::TcpSocket;
 
-use crate::config::within;
+use crate::range::within;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;

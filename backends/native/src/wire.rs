@@ -117,12 +117,21 @@ impl Wire {
         }
     }
 
-    /// How many bytes are held, on their way in or out.
+    /// How many bytes were received and not read yet.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub fn ahead(&self) -> usize {
         match self {
             Self::Plain(_) => 0,
-            Self::Tls(stream) => stream.held(),
+            Self::Tls(stream) => stream.ahead(),
+        }
+    }
+
+    /// How many bytes were written and not sent yet.
+    #[must_use]
+    pub fn unpushed(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(stream) => stream.unpushed(),
         }
     }
 

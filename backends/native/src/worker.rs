@@ -87,9 +87,7 @@ impl Place {
         threads.workers[index].connections.fetch_add(1, Ordering::Relaxed);
         Self { threads, index }
     }
-}
 
-impl Place {
     /// Gives how many are left.
     fn leave(self) -> usize {
         let threads = self.threads.clone();

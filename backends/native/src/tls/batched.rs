@@ -139,10 +139,16 @@ impl Batched {
         }
     }
 
-    /// How many bytes are held, on their way in or out.
+    /// How many bytes were received and not read yet.
     #[must_use]
-    pub fn held(&self) -> usize {
-        self.ssl.get_ref().ahead() + self.ssl.get_ref().unpushed()
+    pub fn ahead(&self) -> usize {
+        self.ssl.get_ref().ahead()
+    }
+
+    /// How many bytes were written and not sent yet.
+    #[must_use]
+    pub fn unpushed(&self) -> usize {
+        self.ssl.get_ref().unpushed()
     }
 
     /// Takes no more memory than the bytes do that are held.

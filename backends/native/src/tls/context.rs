@@ -79,8 +79,9 @@ impl Contexts {
     pub fn allows(&self, ssl: &openssl::ssl::SslRef) -> bool {
         let suite = ssl.current_cipher().map_or("", |cipher| cipher.name());
         let outcome = Negotiated { version: ssl.version_str(), suite, resumed: ssl.session_reused() };
-        // A certificate, even a good one, is not what we were given to trust.
-        ssl.peer_certificate().is_none() && self.protection.allows(outcome)
+        // A peer can end a handshake halfway in a way that looks like its end. And a
+        // certificate, even a good one, is not what we were given to trust.
+        ssl.is_init_finished() && ssl.peer_certificate().is_none() && self.protection.allows(outcome)
     }
 }
 

@@ -20,5 +20,4 @@ mod transport;
 pub use buffer::release;
 pub use context::{Contexts, Side};
 pub use kernel::KernelTls;
-pub use reason::cut_off;
 pub use stream::TlsStream;

@@ -141,11 +141,20 @@ impl TlsStream {
         }
     }
 
-    /// How many bytes are held, on their way in or out.
+    /// How many bytes were received and not read yet.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub fn ahead(&self) -> usize {
         match self {
-            Self::Batched(stream) => stream.held(),
+            Self::Batched(stream) => stream.ahead(),
+            Self::InKernel(_) => 0,
+        }
+    }
+
+    /// How many bytes were written and not sent yet.
+    #[must_use]
+    pub fn unpushed(&self) -> usize {
+        match self {
+            Self::Batched(stream) => stream.unpushed(),
             Self::InKernel(_) => 0,
         }
     }

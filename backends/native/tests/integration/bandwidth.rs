@@ -34,6 +34,12 @@ const NEAR: std::ops::Range<f64> = 0.5..1.5;
 /// When this process was not let on a processor for longer, what it counted just then
 /// says when it looked, not when bytes arrived.
 const LATEST: Duration = Duration::from_millis(25);
+/// What s2ds, too, may have missed of its limit by then.
+const MISSED: f64 = 0.05;
+/// Where so many windows of 100 ms were not seen whole, it is measured again,
+const UNSEEN: f64 = 0.5;
+/// so often at most.
+const ATTEMPTS: usize = 5;
 
 /// What each connection gets, in shares of what all get divided by their number. 32 connections
 /// have 390 kB a second each, 15 times a buffer of 256 KiB in 10 s: one more or less is 7 %.
@@ -168,15 +174,26 @@ async fn connections(lane: &Lane, count: u64) -> Vec<Arc<(Peer, Peer)>> {
     lane.connect_many(count).await.into_iter().map(Arc::new).collect()
 }
 
+/// What arrives over so many connections while this process is on a processor.
+async fn measure(lane: &Lane, count: u64, direction: Direction) -> (usize, Arc<Arrivals>) {
+    for _ in 0..ATTEMPTS {
+        let ends = connections(lane, count).await;
+        let arrivals = Arc::new(Arrivals::new(ends.len() * 2, SECONDS));
+        load(&ends, direction, &arrivals).await;
+        if arrivals.windows().len() as f64 > UNSEEN * arrivals.ticks.len() as f64 {
+            return (ends.len(), arrivals);
+        }
+        println!("away for {:.2} of the time: measured again", arrivals.absence());
+    }
+    panic!("this machine is too busy to measure on: {ATTEMPTS} times this process was kept off the processor");
+}
+
 async fn keeps_to_its_limit(mode: Mode, count: u64, direction: Direction) {
     let mut lane = Lane::open(mode, "");
     // One of them, the last: what two in a row make of their limits is less than either.
     lane.reload_one(lane.programs.len() - 1, &format!("bandwidth = {LIMIT}"));
-    let ends = connections(&lane, count).await;
-    let arrivals = Arc::new(Arrivals::new(ends.len() * 2, SECONDS));
-    load(&ends, direction, &arrivals).await;
-    let ticks = arrivals.ticks();
-    let rate = ticks.iter().sum::<u64>() as f64 / SECONDS as f64 / LIMIT as f64;
+    let (ends, arrivals) = measure(&lane, count, direction).await;
+    let rate = arrivals.ticks().iter().sum::<u64>() as f64 / SECONDS as f64 / LIMIT as f64;
     let windows = arrivals.windows();
     let largest = windows.iter().copied().fold(0.0, f64::max);
     let near = windows.iter().filter(|share| NEAR.contains(share)).count() as f64 / windows.len().max(1) as f64;
@@ -191,14 +208,12 @@ async fn keeps_to_its_limit(mode: Mode, count: u64, direction: Direction) {
         windows.len(),
     );
     println!("{what}");
-    assert!((1.0 - ACCURACY - arrivals.absence()..=1.0 + ACCURACY).contains(&rate), "{what}");
-    // On a machine so busy that this process hardly looked, these cannot be seen.
-    if windows.len() >= ticks.len() / 4 {
-        assert!(largest <= LARGEST_SHARE && near >= MOSTLY, "{what}");
-        assert!(FAIR.contains(&least) && FAIR.contains(&most), "{what}");
-    }
+    let missed = arrivals.absence().min(MISSED);
+    assert!((1.0 - ACCURACY - missed..=1.0 + ACCURACY).contains(&rate), "{what}");
+    assert!(largest <= LARGEST_SHARE && near >= MOSTLY, "{what}");
+    assert!(FAIR.contains(&least) && FAIR.contains(&most), "{what}");
     let served = arrivals.flows.iter().filter(|flow| flow.load(Ordering::Relaxed) > 0).count();
-    let flows = ends.len() * if direction == Direction::Both { 2 } else { 1 };
+    let flows = ends * if direction == Direction::Both { 2 } else { 1 };
     assert_eq!(served, flows, "a direction got nothing: {what}");
 }
 

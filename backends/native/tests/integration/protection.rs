@@ -200,6 +200,18 @@ fn at_none_bytes_that_only_begin_like_tls_are_kept() {
 }
 
 #[test]
+fn at_none_a_byte_that_may_begin_tls_is_passed_on_though_no_more_comes() {
+    let application = Application::echo();
+    let accept = free_address();
+    let (_program, _config) = s2ds("none", accept, application.address, PSK_SERVER);
+    let mut client = connect(accept);
+    client.write_all(b"\x16").expect("send");
+    let mut answer = [0];
+    client.read_exact(&mut answer).expect("receive");
+    assert_eq!(&answer, b"\x16");
+}
+
+#[test]
 fn a_plain_target_is_reached_at_none_only() {
     for (floor_name, meets) in [("confidentiality", false), ("integrity", false), ("none", true)] {
         // Echoes the ClientHello, which is no TLS answer.
