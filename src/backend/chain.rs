@@ -213,6 +213,12 @@ impl<'a> Chosen<'a> {
         self.carriers().find(|manifest| manifest.abilities.bandwidth_limit)
     }
 
+    /// Whether such a session, as it runs, could be kept to a bandwidth.
+    #[must_use]
+    pub fn could_limit(self, needs: Needs<'_>) -> bool {
+        self.limiter().or_else(|| self.gate_for(needs)).is_some()
+    }
+
     /// The backend that connections would come to.
     fn front(self, role: Role) -> &'a Arc<Manifest> {
         match role {

@@ -11,7 +11,8 @@ use super::refusal::{Code, Refusal};
 use super::{Announced, Serving};
 use crate::auth::Caller;
 use crate::flows::Ledger;
-use crate::session::{Bandwidth, Endpoint, ReleaseReason, SessionId, TargetAddr};
+use crate::session::{Endpoint, ReleaseReason, SessionId, TargetAddr};
+use crate::shares::Told;
 use crate::supervisor::ProcessView;
 
 /// HELLO as a session takes it: understood, resolved, and permitted.
@@ -62,7 +63,7 @@ pub struct SessionHandle {
     pub(super) view: watch::Receiver<SessionView>,
     pub(super) ledger: watch::Receiver<Arc<Ledger>>,
     /// `None` where it shares with nobody.
-    pub(super) share: Option<watch::Receiver<Option<Bandwidth>>>,
+    pub(super) share: Option<watch::Receiver<Told>>,
     pub(super) processes: watch::Receiver<Vec<ProcessView>>,
 }
 
@@ -73,7 +74,7 @@ impl SessionHandle {
 
     /// The session as it stands.
     pub(super) fn view(&self) -> SessionView {
-        let share = self.share.as_ref().and_then(|share| *share.borrow());
+        let share = self.share.as_ref().and_then(|told| told.borrow().share);
         SessionView { traffic: self.ledger.borrow().traffic(), share, ..self.view.borrow().clone() }
     }
 

@@ -12,8 +12,9 @@ use std::time::Duration;
 use super::adoption::Adoption;
 use super::settings::shorter;
 use super::{Shared, WeakKeys, minutes};
+use crate::backend::Needs;
 use crate::policy::{Ask, Grant, Lapse, RuleBandwidth};
-use crate::session::{Capacity, ReleaseReason, TargetAddr};
+use crate::session::{Capacity, ReleaseReason, TargetAddr, TcpWishes};
 
 /// What becomes of a session of an earlier run.
 pub(super) enum Fate {
@@ -26,10 +27,11 @@ pub(super) enum Fate {
     Ends(ReleaseReason),
 }
 
-/// Judges a session, and writes down how. Where there are rules, what they say today
-/// takes the place of what was granted.
+/// Judges a session, and writes down how. What would be granted today takes the place
+/// of what was.
 pub(super) fn review(found: &mut Adoption, shared: &Shared) -> Fate {
     let policy = &shared.settings.policy;
+    grant_tcp_again(found, shared);
     if policy.is_open() {
         grant_again(found, shared, RuleBandwidth::default());
         return Fate::GoesOn { most: None };
@@ -52,13 +54,25 @@ pub(super) fn review(found: &mut Adoption, shared: &Shared) -> Fate {
     }
 }
 
+/// Has a session's sockets be what they may be today.
+fn grant_tcp_again(found: &mut Adoption, shared: &Shared) {
+    let granted = shared.settings.tcp.grant(&found.standing.tcp).unwrap_or_else(|denial| {
+        tracing::warn!(session = %found.session, "its sockets are set up as the gateway's are: {denial}");
+        TcpWishes::default()
+    });
+    if let Some(plan) = &mut found.machine.live {
+        plan.tcp = granted.clone();
+    }
+    found.standing.tcp = granted;
+}
+
 /// Has a session move what it would be granted today, where some program can keep it to that.
 fn grant_again(found: &mut Adoption, shared: &Shared, rule: RuleBandwidth) {
     let before = found.standing.capacity;
     let today = shared.settings.bandwidth.grant(before.asked, rule);
-    let limiter = shared.site.chosen(&found.standing.backend).limiter();
+    let chosen = shared.site.chosen(&found.standing.backend);
     // A gate cannot come between what runs already, nor go from there.
-    let in_place = before.is_bounded() || limiter.is_some() || found.machine.live.is_none();
+    let in_place = found.machine.live.as_ref().is_none_or(|plan| chosen.could_limit(Needs::from(plan)));
     if today.is_bounded() && !in_place {
         tracing::warn!(
             session = %found.session,

@@ -2,11 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{Ask, Denial, Forbidden, Grant, Policy};
+use super::{Ask, Denial, Forbidden, Grant, Policy, SourceError};
 use crate::auth::Caller;
 use crate::session::{TargetAddr, Weakness};
-
-use super::SourceError;
 
 /// Why a session that was let in may not go on. Fits after "it may not go on: ".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -19,7 +19,7 @@ mod usage;
 
 pub use divide::{Claim, divide};
 pub use divider::Divider;
-pub use seat::Seat;
-pub use share_file::{SHARE_FILE, read_share, write_share};
+pub use seat::{Seat, Told};
+pub use share_file::{SHARE_FILE, forget_share, read_share, write_share};
 pub use steer::{Position, steer};
 pub use usage::Usage;

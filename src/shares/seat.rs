@@ -6,9 +6,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::divider::Order;
+use super::divider::{Order, Outcome};
 use crate::flows::Ledger;
 use crate::session::{Bandwidth, Capacity};
+
+/// What a session is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// What it may move; `None` before there is something for it.
+    pub share: Option<Bandwidth>,
+    /// Goes up with each that is told to the session, from 0.
+    pub(super) number: u64,
+}
 
 /// Where a session hears what it may move, and tells what it is kept to. Dropping
 /// it gives its share back: nothing may move any more then.
@@ -19,8 +28,10 @@ pub struct Seat {
     pub(super) capacity: Capacity,
     pub(super) in_force: Option<Bandwidth>,
     /// Until the session begins.
-    pub(super) tell: Option<watch::Sender<Option<Bandwidth>>>,
-    pub(super) told: watch::Receiver<Option<Bandwidth>>,
+    pub(super) tell: Option<watch::Sender<Told>>,
+    pub(super) told: watch::Receiver<Told>,
+    /// The number of what was taken last.
+    pub(super) taken: u64,
     /// What was told last could not be; the divider has yet to answer to that.
     pub(super) stale: bool,
 }
@@ -35,27 +46,24 @@ impl Seat {
 
     /// Where its share is seen.
     #[must_use]
-    pub fn shown(&self) -> watch::Receiver<Option<Bandwidth>> {
+    pub fn shown(&self) -> watch::Receiver<Told> {
         self.told.clone()
     }
 
-    /// What the session may move now; `None` before there is something for it.
-    #[must_use]
-    pub fn share(&self) -> Option<Bandwidth> {
-        *self.told.borrow()
-    }
-
-    /// The same, once there is something: others may have to be lowered first.
-    pub async fn share_within(&mut self, patience: Duration) -> Option<Bandwidth> {
+    /// Takes what the session may move, once there is something: others may have to be
+    /// lowered first. [`Self::is_kept_to`] or [`Self::could_not`] answers to it.
+    pub async fn take_within(&mut self, patience: Duration) -> Option<Bandwidth> {
         let answer = async {
             if std::mem::take(&mut self.stale) {
                 self.told.changed().await?;
             }
-            self.told.wait_for(Option::is_some).await.map(drop)
+            self.told.wait_for(|told| told.share.is_some()).await.map(drop)
         };
         // Without an answer, whatever there is.
         drop(timeout(patience, answer).await);
-        *self.told.borrow_and_update()
+        let Told { share, number } = *self.told.borrow_and_update();
+        self.taken = number;
+        share
     }
 
     /// What its program is known to be kept to.
@@ -67,24 +75,27 @@ impl Seat {
     /// Tells what its program is kept to from now on.
     pub fn is_kept_to(&mut self, in_force: Option<Bandwidth>) {
         self.in_force = in_force;
-        self.send(Order::InForce { number: self.number, in_force, failed: false });
+        self.answer(Outcome::Done);
     }
 
     /// Tells that its program is kept to what it was kept to before, because it could
     /// not be changed.
     pub fn could_not(&mut self) {
-        self.told.mark_unchanged();
         self.stale = true;
-        self.send(Order::InForce { number: self.number, in_force: self.in_force, failed: true });
+        self.answer(Outcome::Failed);
+    }
+
+    fn answer(&self, outcome: Outcome) {
+        self.send(Order::InForce { number: self.number, taken: self.taken, in_force: self.in_force, outcome });
     }
 
     /// Resolves when its share has changed; pends for ever without a seat.
     pub async fn news(seat: Option<&mut Self>) {
-        let ended = match seat {
-            Some(seat) => seat.told.changed().await.is_err(),
-            None => true,
-        };
-        if ended {
+        if let Some(seat) = seat
+            && seat.told.changed().await.is_ok()
+        {
+            seat.stale = false;
+        } else {
             std::future::pending::<()>().await;
         }
     }

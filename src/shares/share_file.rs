@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 
 use crate::session::Bandwidth;
+use crate::store::{Outlasts, replace};
 
 /// Its name.
 pub const SHARE_FILE: &str = "share";
@@ -23,9 +24,19 @@ pub fn read_share(folder: &Path) -> Option<Bandwidth> {
 /// # Errors
 /// What the system says.
 pub fn write_share(folder: &Path, share: Bandwidth) -> io::Result<()> {
-    let next = folder.join(format!("{SHARE_FILE}.tmp"));
-    fs::write(&next, format!("{}\n", share.kilobytes_per_second()))?;
-    fs::rename(next, folder.join(SHARE_FILE))
+    let text = format!("{}\n", share.kilobytes_per_second());
+    replace(&folder.join(SHARE_FILE), text.as_bytes(), Outlasts::Process)
+}
+
+/// Takes it away, where nothing is kept to anything.
+///
+/// # Errors
+/// What the system says.
+pub fn forget_share(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(folder.join(SHARE_FILE)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 #[cfg(test)]
@@ -39,6 +50,9 @@ mod tests {
         let share = Bandwidth::kilobytes(5000).expect("not 0");
         write_share(folder.path(), share).expect("written");
         assert_eq!(read_share(folder.path()), Some(share));
+        forget_share(folder.path()).expect("removed");
+        assert_eq!(read_share(folder.path()), None);
+        forget_share(folder.path()).expect("nothing to remove");
         for rubbish in ["", "0", "-5", "many", "99999999999"] {
             fs::write(folder.path().join(SHARE_FILE), rubbish).expect("written");
             assert_eq!(read_share(folder.path()), None, "{rubbish:?}");

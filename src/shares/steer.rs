@@ -6,6 +6,8 @@
 pub struct Position {
     /// What it was told last that it may move.
     pub told: u64,
+    /// The most that it was told since it answered last: it may be about to do so.
+    pub promised: u64,
     /// What its program is known to be kept to.
     pub in_force: u64,
     /// What it should have.
@@ -15,7 +17,7 @@ pub struct Position {
 impl Position {
     /// What it may be moving.
     fn held(self) -> u64 {
-        self.told.max(self.in_force)
+        self.told.max(self.promised).max(self.in_force)
     }
 
     fn needs_more(self) -> bool {
@@ -30,15 +32,15 @@ fn is_worth_it(from: u64, to: u64) -> bool {
 
 /// What each is to be told now.
 ///
-/// What may be moving altogether, the greater of what each was told and what is in
-/// force, does not grow beyond the cap by it. As few are lowered as those who need
-/// more make necessary.
+/// What may be moving altogether, the greatest of what each was told, may take for
+/// told still, and has in force, does not grow beyond the cap by it. As few are lowered
+/// as those who need more make necessary.
 #[must_use]
 pub fn steer(cap: u64, members: &[Position]) -> Vec<u64> {
     let mut told: Vec<_> = members.iter().map(|member| member.told).collect();
     let held = sum(members.iter().map(|member| member.held()));
     let needed = sum(members.iter().filter(|it| it.needs_more()).map(|it| it.wanted.saturating_sub(it.held())));
-    let mut under_way = sum(members.iter().map(|member| member.in_force.saturating_sub(member.told)));
+    let mut under_way = sum(members.iter().map(|member| member.held() - member.told));
 
     let excess = |index: &usize| members[*index].told.saturating_sub(members[*index].wanted);
     let mut rich: Vec<_> = (0..members.len()).filter(|index| excess(index) > 0).collect();
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     fn at(told: u64, in_force: u64, wanted: u64) -> Position {
-        Position { told, in_force, wanted }
+        Position { told, promised: told, in_force, wanted }
     }
 
     #[test]
@@ -114,53 +116,116 @@ mod tests {
         assert_eq!(steer(600, &[at(500, 500, 500), at(0, 0, 100)]), [500, 100]);
     }
 
+    #[test]
+    fn what_may_be_taken_still_is_held() {
+        let late = Position { told: 100, promised: 900, in_force: 100, wanted: 100 };
+        assert_eq!(steer(1000, &[late, at(0, 0, 900)]), [100, 0]);
+    }
+
     fn any_member() -> impl Strategy<Value = Position> {
         (0..1000_u64, 0..1000_u64, 0..1000_u64).prop_map(|(told, in_force, wanted)| at(told, in_force, wanted))
     }
 
-    /// A world in which members do what they are told, sooner or later.
-    fn settle(cap: u64, members: &mut [Position], prompt: &[bool]) {
-        let told = steer(cap, members);
-        for (member, told) in members.iter_mut().zip(told) {
-            member.told = told;
+    /// A member as it is: it takes what it was told last, and answers some time later.
+    struct Real {
+        /// As the divider sees it.
+        seen: Position,
+        /// What it was told since what it works on.
+        newer: Vec<u64>,
+        working_on: Option<u64>,
+        in_force: u64,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Deed {
+        Nothing,
+        Take,
+        Finish,
+    }
+
+    impl Real {
+        fn new(seen: Position) -> Self {
+            Self { newer: vec![seen.told], working_on: None, in_force: seen.in_force, seen }
         }
-        for (member, prompt) in members.iter_mut().zip(prompt.iter().chain(std::iter::repeat(&true))) {
-            if *prompt {
-                member.in_force = member.told;
+
+        fn hear(&mut self, told: u64) {
+            if told != self.seen.told {
+                self.seen.told = told;
+                self.newer.push(told);
+                self.seen.promised = self.seen.promised.max(told);
             }
         }
+
+        fn act(&mut self, deed: Deed) {
+            match (deed, self.working_on) {
+                (Deed::Take, None) if !self.newer.is_empty() => {
+                    self.working_on = self.newer.pop();
+                    self.newer.clear();
+                }
+                (Deed::Finish, Some(told)) => {
+                    self.working_on = None;
+                    self.in_force = told;
+                    self.seen.in_force = told;
+                    self.seen.promised = self.newer.iter().copied().max().unwrap_or(0);
+                }
+                _ => {}
+            }
+        }
+
+        /// The most that it may move before it hears anything more.
+        fn may_move(&self) -> u64 {
+            self.newer.last().copied().into_iter().chain(self.working_on).chain([self.in_force]).max().unwrap_or(0)
+        }
+    }
+
+    fn settle(cap: u64, members: &mut [Real], deeds: &[Deed]) {
+        let told = steer(cap, &members.iter().map(|member| member.seen).collect::<Vec<_>>());
+        for ((member, told), deed) in members.iter_mut().zip(told).zip(deeds) {
+            member.hear(told);
+            member.act(*deed);
+        }
+    }
+
+    fn any_deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![Just(Deed::Nothing), Just(Deed::Take), Just(Deed::Finish)]
     }
 
     proptest! {
         #[test]
         fn the_cap_is_never_exceeded(
             cap in 1..5000_u64,
-            mut members in prop::collection::vec(any_member(), 1..12),
-            wishes in prop::collection::vec(prop::collection::vec(any::<u64>(), 12), 1..12),
-            prompt in prop::collection::vec(prop::collection::vec(any::<bool>(), 12), 12),
+            members in prop::collection::vec(any_member(), 1..12),
+            wishes in prop::collection::vec(prop::collection::vec(any::<u64>(), 12), 1..24),
+            deeds in prop::collection::vec(prop::collection::vec(any_deed(), 12), 24),
         ) {
-            let mut before = sum(members.iter().map(|member| member.held()));
-            for (wishes, prompt) in wishes.iter().zip(&prompt) {
+            let mut members: Vec<_> = members.into_iter().map(Real::new).collect();
+            let held = |members: &[Real]| sum(members.iter().map(|member| member.seen.held()));
+            let mut before = held(&members);
+            for (wishes, deeds) in wishes.iter().zip(&deeds) {
                 // Whatever is wanted is within the cap: it comes from a division of it.
                 let claims: Vec<_> = members.iter().zip(wishes).map(|(_, wish)| super::super::Claim {
                     weight: u16::try_from(wish % 7 + 1).expect("small"), demand: wish % 3000, limit: u64::MAX,
                 }).collect();
                 for (member, wanted) in members.iter_mut().zip(super::super::divide(cap, &claims)) {
-                    member.wanted = wanted;
+                    member.seen.wanted = wanted;
                 }
-                settle(cap, &mut members, prompt);
-                let now = sum(members.iter().map(|member| member.held()));
+                settle(cap, &mut members, deeds);
+                for member in &members {
+                    prop_assert!(member.may_move() <= member.seen.held(), "{:?}", member.seen);
+                }
+                let now = held(&members);
                 prop_assert!(now <= before.max(u128::from(cap)), "{now} after {before}, of {cap}");
                 before = now;
             }
             // In the end everybody has what it should, but for what is not worth it.
-            for _ in 0..members.len() + 3 {
-                settle(cap, &mut members, &[]);
+            for _ in 0..members.len() + 4 {
+                for deed in [Deed::Finish, Deed::Take, Deed::Finish] {
+                    settle(cap, &mut members, &[deed; 12]);
+                }
             }
-            for member in &members {
-                prop_assert!(!member.needs_more(), "{member:?} of {members:?}, cap {cap}");
-            }
-            prop_assert!(sum(members.iter().map(|member| member.held())) <= u128::from(cap));
+            let seen: Vec<_> = members.iter().map(|member| member.seen).collect();
+            prop_assert!(!seen.iter().any(|member| member.needs_more()), "{seen:?}, cap {cap}");
+            prop_assert!(sum(seen.iter().map(|member| member.held())) <= u128::from(cap), "{seen:?}, cap {cap}");
         }
     }
 }

@@ -23,8 +23,10 @@ impl Task {
     pub(super) async fn serve(&mut self, plan: &Plan) -> Result<(), ServeError> {
         // A stage that is down just now comes back first, or the plan would be live in part.
         self.revive().await?;
-        self.pace.take().await?;
-        let outcome = self.serve_at_this_pace(plan).await;
+        let outcome = match self.pace.take().await {
+            Ok(()) => self.serve_at_this_pace(plan).await,
+            refused => refused,
+        };
         match outcome {
             Ok(()) => {
                 self.pace.settle();

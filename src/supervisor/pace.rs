@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::unit::ServeError;
 use crate::session::{Bandwidth, Capacity, least};
-use crate::shares::{Seat, write_share};
+use crate::shares::{Seat, forget_share, write_share};
 
 /// How long a new session waits for a share: others must be seen lowered first.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -41,7 +41,7 @@ impl Pace {
     /// [`Self::settle`] or [`Self::go_back`].
     pub(super) async fn take(&mut self) -> Result<(), ServeError> {
         let Some(seat) = &mut self.seat else { return Ok(()) };
-        let share = seat.share_within(PATIENCE).await.ok_or(ServeError::NoShare)?;
+        let share = seat.take_within(PATIENCE).await.ok_or(ServeError::NoShare)?;
         if let Some(most) = seat.in_force().max(Some(share))
             && seat.in_force() != Some(most)
         {
@@ -55,13 +55,11 @@ impl Pace {
     /// Programs are kept to what was taken.
     pub(super) fn settle(&mut self) {
         let Some(seat) = &mut self.seat else { return };
-        if seat.in_force() > self.share
-            && let Some(share) = self.share
-            && let Err(e) = write_share(&self.folder, share)
-        {
-            tracing::error!(folder = %self.folder.display(), "cannot write down a session's share: {e}");
-        }
+        let is_written = seat.in_force() <= self.share;
         seat.is_kept_to(self.share);
+        if !is_written {
+            self.write();
+        }
     }
 
     /// Programs are kept to what they were before.
@@ -69,5 +67,15 @@ impl Pace {
         let Some(seat) = &mut self.seat else { return };
         self.share = seat.in_force();
         seat.could_not();
+        self.write();
+    }
+
+    /// Writes down what programs are kept to, once they are. Should it fail, a later run
+    /// takes them to be kept to more than they are.
+    fn write(&self) {
+        let written = self.share.map_or_else(|| forget_share(&self.folder), |share| write_share(&self.folder, share));
+        if let Err(e) = written {
+            tracing::error!(folder = %self.folder.display(), "cannot write down a session's share: {e}");
+        }
     }
 }

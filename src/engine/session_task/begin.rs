@@ -141,7 +141,9 @@ impl Task {
         let gauge = shared.meter.gauge(listeners.iter().map(|l| l.0).collect(), Ledger::resume(books.clone()));
         let (view, seen) = watch::channel(view);
         let sharing = shared.divider.as_ref().filter(|_| standing.capacity.shared);
-        let seat = sharing.map(|divider| divider.seat(standing.capacity, read_share(&folder.places().path)));
+        // Without a plan that lives, nothing is kept to what the file says.
+        let in_force = machine.live.as_ref().and_then(|_| read_share(&folder.places().path));
+        let seat = sharing.map(|divider| divider.seat(standing.capacity, in_force));
         let share = seat.as_ref().map(Seat::shown);
         let ledger = gauge.ledger();
         let (owner, awaits) = (standing.owner.clone(), Arc::clone(&awaits_hello));
