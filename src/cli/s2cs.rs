@@ -222,7 +222,7 @@ fn who_may(config: &Config) -> String {
 fn missing_programs(config: &Config, programs: &Programs) -> Vec<String> {
     let chosen = Chosen { backend: &config.backend, terminator: &config.terminator, gate: &config.gate };
     let (sources, bandwidth) = (&config.engine.sources, &config.engine.bandwidth);
-    let bounded = bandwidth.most.or(bandwidth.gateway).is_some();
+    let bounded = bandwidth.may_bound() || config.engine.policy.may_bound();
     let needed = |role| chosen.taking_part(Needs { role, sources: sources.bound(role), bounded });
     let missing: BTreeSet<_> = [Role::Prod, Role::Cons]
         .into_iter()

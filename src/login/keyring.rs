@@ -61,15 +61,22 @@ pub fn look_for_keyring() -> Result<(), KeyringError> {
 /// Keeps a secret under a name.
 ///
 /// # Errors
-/// [`KeyringError`]; nothing is kept then.
+/// [`KeyringError`]; nothing is kept then, unless the keyring fell silent meanwhile.
 pub(super) async fn keep(name: &str, secret: &SecretString) -> Result<(), KeyringError> {
     let label = "--label=SciStream: the key to the tokens of s2uc";
-    let output = ask(&["store", label], name, secret.expose_secret()).await?;
-    said_nothing(&output)?;
-    match find(name).await?.expose_secret() == secret.expose_secret() {
-        true => Ok(()),
-        false => Err(KeyringError::Refused("it gives back something else than it was given".into())),
+    let outcome = async {
+        succeeded(&ask(&["store", label], name, secret.expose_secret()).await?)?;
+        match find(name).await?.expose_secret() == secret.expose_secret() {
+            true => Ok(()),
+            false => Err(KeyringError::Refused("it gives back something else than it was given".into())),
+        }
+    };
+    let outcome = outcome.await;
+    if matches!(outcome, Err(KeyringError::Refused(_) | KeyringError::NotThere | KeyringError::System(_))) {
+        // It says nothing new if that fails as well.
+        drop(forget(name).await);
     }
+    outcome
 }
 
 /// What is kept under a name.
@@ -78,7 +85,7 @@ pub(super) async fn keep(name: &str, secret: &SecretString) -> Result<(), Keyrin
 /// [`KeyringError`]
 pub(super) async fn find(name: &str) -> Result<SecretString, KeyringError> {
     let output = ask(&["lookup"], name, "").await?;
-    said_nothing(&output)?;
+    succeeded(&output)?;
     let secret = String::from_utf8(output.stdout).map_err(|_| KeyringError::NotThere)?;
     Ok(SecretString::from(secret))
 }
@@ -88,7 +95,7 @@ pub(super) async fn find(name: &str) -> Result<SecretString, KeyringError> {
 /// # Errors
 /// [`KeyringError`]
 pub(super) async fn forget(name: &str) -> Result<(), KeyringError> {
-    said_nothing(&ask(&["clear"], name, "").await?)
+    succeeded(&ask(&["clear"], name, "").await?)
 }
 
 async fn ask(what: &[&str], name: &str, input: &str) -> Result<Output, KeyringError> {
@@ -105,7 +112,11 @@ async fn ask(what: &[&str], name: &str, input: &str) -> Result<Output, KeyringEr
             .kill_on_drop(true)
             .spawn()?;
         let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(input.as_bytes()).await?;
+        match stdin.write_all(input.as_bytes()).await {
+            // It has ended without asking for it, and says why.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+            written => written?,
+        }
         drop(stdin);
         Ok(child.wait_with_output().await?)
     };
@@ -113,9 +124,10 @@ async fn ask(what: &[&str], name: &str, input: &str) -> Result<Output, KeyringEr
     timeout(DEADLINE, work).await.map_err(|_| KeyringError::Silent)?
 }
 
-fn said_nothing(output: &Output) -> Result<(), KeyringError> {
+/// What it says though it succeeds is its libraries' talk.
+fn succeeded(output: &Output) -> Result<(), KeyringError> {
     match (output.status.success(), String::from_utf8_lossy(&output.stderr).trim()) {
-        (true, "") => Ok(()),
+        (true, _) => Ok(()),
         (false, "") => Err(KeyringError::NotThere),
         (_, said) => Err(KeyringError::Refused(printable(said.strip_prefix("secret-tool: ").unwrap_or(said)))),
     }

@@ -42,6 +42,8 @@ pub struct Locked<'a> {
     store: &'a Store,
     /// What it is sealed with, and to be.
     seal: Option<Seal>,
+    /// Whether nothing is sealed with it yet.
+    is_new: bool,
     /// The key that is for nothing once the file is written.
     spare: Option<Seal>,
     _lock: Flock<File>,
@@ -191,7 +193,7 @@ impl Store {
                         Content::Sealed(sealed) => Some(self.seal_of(&sealed).await?),
                         _ => None,
                     };
-                    return Ok(Locked { store: self, seal, spare: None, _lock: lock });
+                    return Ok(Locked { store: self, seal, is_new: false, spare: None, _lock: lock });
                 }
                 Err((again, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = again,
                 Err((_, Errno::EWOULDBLOCK)) => return Err(LoginError::Locked { path, waited: LOCK_DEADLINE }),
@@ -219,16 +221,20 @@ impl Locked<'_> {
     pub async fn keep(&mut self, how: Keeping) -> Result<Option<KeyringError>, LoginError> {
         match (how, &self.seal) {
             (Keeping::File, _) => self.spare = self.seal.take(),
-            (Keeping::Keyring, None) => self.seal = Some(Seal::make().await.map_err(LoginError::Unkept)?),
+            (Keeping::Keyring, None) => self.take(Seal::make().await.map_err(LoginError::Unkept)?),
             (Keeping::Auto, None) if self.store.kept()?.is_none() && look_for_keyring().is_ok() => {
                 match Seal::make().await {
-                    Ok(seal) => self.seal = Some(seal),
+                    Ok(seal) => self.take(seal),
                     Err(e) => return Ok(Some(e)),
                 }
             }
             (Keeping::Auto | Keeping::Keyring, _) => {}
         }
         Ok(None)
+    }
+
+    fn take(&mut self, seal: Seal) {
+        (self.seal, self.is_new) = (Some(seal), true);
     }
 
     /// Keeps this instead. A sealed file without any login goes, and its key with it.
@@ -242,17 +248,24 @@ impl Locked<'_> {
         {
             fs::remove_file(&path).or_else(ignore_missing).map_err(failed("remove", &path))?;
             self.spare = Some(seal);
-        } else {
-            self.replace(book)?;
+        } else if let Err(e) = self.replace(book) {
+            self.spare = self.seal.take_if(|_| self.is_new);
+            self.forget_spare().await;
+            return Err(e);
         }
+        self.is_new = false;
         *self.store.seal.lock().unwrap_or_else(PoisonError::into_inner) = self.seal.clone();
+        self.forget_spare().await;
+        Ok(())
+    }
+
+    async fn forget_spare(&mut self) {
         if let Some(spare) = self.spare.take()
             && let Err(e) = spare.forget().await
         {
             // It opens nothing any more.
             tracing::warn!("the keyring keeps a key that is for nothing: {}", causes(&e));
         }
-        Ok(())
     }
 
     fn replace(&self, book: &Book) -> Result<(), LoginError> {
@@ -274,7 +287,11 @@ impl Locked<'_> {
             file.sync_all()?;
             fs::rename(&new, &path)
         };
-        write().map_err(failed("write", &path))
+        write().map_err(|e| {
+            // Nobody could do more about it; the next to write tries again.
+            drop(fs::remove_file(&new));
+            failed("write", &path)(e)
+        })
     }
 }
 

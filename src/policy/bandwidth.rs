@@ -24,6 +24,12 @@ pub struct RuleBandwidth {
 }
 
 impl BandwidthPolicy {
+    /// Whether it may bound a session.
+    #[must_use]
+    pub fn may_bound(&self) -> bool {
+        self.enforce_rate || self.most.is_some() || self.gateway.is_some()
+    }
+
     /// What a session gets that asks for so much: the least of what is meant. Who asks
     /// for more than that is not refused.
     #[must_use]

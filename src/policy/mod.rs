@@ -153,6 +153,12 @@ impl Policy {
         self.rules.is_none()
     }
 
+    /// Whether a rule may keep a session to a bandwidth.
+    #[must_use]
+    pub fn may_bound(&self) -> bool {
+        self.rules.iter().flatten().any(|rule| rule.grant().bandwidth.most.is_some())
+    }
+
     /// The claims that providers are to tell of callers.
     #[must_use]
     pub fn claims(&self) -> BTreeSet<String> {

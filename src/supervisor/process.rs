@@ -25,7 +25,7 @@ use super::identity::Identity;
 use super::launch::Launch;
 use super::stat::Stat;
 use super::usage;
-use crate::backend::{ENVIRONMENT, Sockets, Stop};
+use crate::backend::{ENVIRONMENT, Sockets};
 
 /// How to start a process.
 pub(super) struct Spawn {
@@ -207,12 +207,8 @@ impl Process {
         }
     }
 
-    /// Sees a process to its end that has been told to wind down: for at most
-    /// `grace` in its own way, then in its quick way, then by KILL.
-    pub(super) async fn stop(mut self, stop: &Stop, grace: Duration) {
-        if stop.drain.is_some() && timeout(grace, self.wait()).await.is_err() {
-            self.signal(stop.now);
-        }
+    /// Sees a process to its end that has been told to end at once, if need be by KILL.
+    pub(super) async fn see_end(mut self) {
         if timeout(NOW_GRACE, self.wait()).await.is_err() {
             self.end_at_once().await;
         }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use regex::RegexSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::growth::{Growth, Watch};
 use super::log::{Log, Mark, Verdict};
@@ -87,8 +88,9 @@ pub(super) struct Unit {
     growth: Growth,
     process: Process,
     started: Mark,
-    /// When it was last seen to serve what it was given.
-    settled: Instant,
+    begun: Instant,
+    /// When it was last seen to serve what it was given; `None`: not yet.
+    settled: Option<Instant>,
     /// How long it took from its start until it said that it serves, if that was seen.
     ready_after: Option<Duration>,
     /// Of the program as it was when the process was started, if that is known.
@@ -129,13 +131,27 @@ impl Unit {
         let begun = Instant::now();
         let process = spawn(&stage, &program, place)?;
         let (growth, version) = (place.growth.clone(), Some(program.version.clone()));
-        let (settled, ready_after, past) = (begun, None, Past::default());
-        Ok(Self { stage, program, config, log, text, growth, process, started, settled, ready_after, version, past })
+        let (settled, ready_after, past) = (None, None, Past::default());
+        Ok(Self {
+            stage,
+            program,
+            config,
+            log,
+            text,
+            growth,
+            process,
+            started,
+            begun,
+            settled,
+            ready_after,
+            version,
+            past,
+        })
     }
 
     /// Waits until a process that has just been started serves.
     pub(super) async fn await_start(&mut self) -> Result<(), ServeError> {
-        self.await_ready(self.settled).await?;
+        self.await_ready().await?;
         failpoint!("process-ready");
         Ok(())
     }
@@ -156,7 +172,8 @@ impl Unit {
         let text = fs::read_to_string(&config).unwrap_or_default();
         let started = log.mark();
         let version = process.identity().runs_what_is_installed().then(|| program.version.clone());
-        let (ready_after, past, settled) = (None, Past::default(), Instant::now());
+        let (ready_after, past, begun) = (None, Past::default(), Instant::now());
+        let settled = Some(begun);
         let growth = place.growth.clone();
         Ok(Some(Self {
             stage,
@@ -167,6 +184,7 @@ impl Unit {
             growth,
             process,
             started,
+            begun,
             settled,
             ready_after,
             version,
@@ -186,19 +204,20 @@ impl Unit {
         let process = spawn(&self.stage, &self.program, place)?;
         self.past = Past { restarts: past.restarts + 1, ..past };
         self.version = Some(self.program.version.clone());
-        (self.process, self.started, self.ready_after) = (process, mark, None);
-        let outcome = self.await_ready(begun).await;
+        (self.process, self.started, self.begun) = (process, mark, begun);
+        (self.settled, self.ready_after) = (None, None);
+        let outcome = self.await_ready().await;
         if outcome.is_err() {
             self.process.end_at_once().await;
         }
         outcome
     }
 
-    async fn await_ready(&mut self, begun: Instant) -> Result<(), ServeError> {
+    async fn await_ready(&mut self) -> Result<(), ServeError> {
         let start = &self.stage.manifest.start;
         let (ready, within) = (start.ready.clone(), start.timeout_seconds);
         self.await_verdict(self.started, &ready, &RegexSet::empty(), within).await?;
-        self.ready_after = Some(begun.elapsed());
+        self.ready_after = Some(self.begun.elapsed());
         Ok(())
     }
 
@@ -267,8 +286,7 @@ impl Unit {
 
     async fn reload(&mut self) -> Result<(), ServeError> {
         let reload = self.stage.manifest.reload.clone();
-        // Some programs lose a signal that comes too soon after they have started.
-        sleep_until(self.settled + reload.settle_seconds).await;
+        sleep_until(self.heeds_signals_from()).await;
         let mark = self.log.mark();
         let (mut left, again) = (reload.timeout_seconds, reload.again_seconds);
         loop {
@@ -286,6 +304,11 @@ impl Unit {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// Some programs lose a signal that comes too soon after they have started.
+    fn heeds_signals_from(&self) -> Instant {
+        self.settled.unwrap_or(self.begun) + self.stage.manifest.reload.settle_seconds
     }
 
     async fn await_verdict(
@@ -306,7 +329,7 @@ impl Unit {
             match self.log.verdict(mark, confirmed, refused) {
                 Verdict::Refused => return Err(ServeError::Refused { backend, said: self.log.tail(mark) }),
                 Verdict::Confirmed if ended.is_none() => {
-                    self.settled = Instant::now();
+                    self.settled = Some(Instant::now());
                     return Ok(());
                 }
                 _ => {}
@@ -360,14 +383,35 @@ impl Unit {
 
     /// Tells the process that the end has come, the gentlest way it knows.
     pub(super) fn wind_down(&self) {
-        let stop = &self.stage.manifest.stop;
         self.process.dismiss();
-        self.process.signal(stop.drain.unwrap_or(stop.now));
+        self.process.signal(self.drain().unwrap_or(self.stage.manifest.stop.now));
     }
 
-    /// Sees a process that winds down to its end, in at most about `grace`.
-    pub(super) async fn stop(self, grace: Duration) {
-        self.process.stop(&self.stage.manifest.stop, grace).await;
+    /// Sees a process that winds down to its end, in at most about `grace`. Where a
+    /// program may lose signals, it is told again.
+    pub(super) async fn stop(mut self, grace: Duration) {
+        if let Some(drain) = self.drain() {
+            let again = self.stage.manifest.reload.again_seconds;
+            let early = self.heeds_signals_from().saturating_duration_since(Instant::now());
+            let (mut left, mut pause) = (grace, if early.is_zero() { again } else { early });
+            while !left.is_zero() {
+                let patience = if pause.is_zero() { left } else { pause.min(left) };
+                if timeout(patience, self.process.wait()).await.is_ok() {
+                    return;
+                }
+                (left, pause) = (left - patience, again);
+                if !left.is_zero() {
+                    self.process.signal(drain);
+                }
+            }
+            self.process.signal(self.stage.manifest.stop.now);
+        }
+        self.process.see_end().await;
+    }
+
+    /// How it is told to let its connections end. One that has never served has none.
+    fn drain(&self) -> Option<Signal> {
+        self.stage.manifest.stop.drain.filter(|_| self.settled.is_some())
     }
 }
 

@@ -197,6 +197,31 @@ async fn a_file_says_what_flags_say_and_a_flag_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_may_be_one_of_systemds_credentials() {
+    let (folder, credentials) = (empty_folder(), empty_folder());
+    let file = "listener_ip = \"127.0.0.1\"\nssl = false\nstate_dir = \"s\"\n\
+        [[provider]]\nkind = \"globus\"\nclient_id = \"x\"\nclient_secret_file = \"globus-secret\"\n\
+        [[allow]]\nwho = [\"anyone\"]\n";
+    fs::write(folder.path().join("s2cs.toml"), file).expect("written");
+    // As systemd.exec(5) lays them down, and s2cs is started by it.
+    let credential = credentials.path().join("globus-secret");
+    fs::write(&credential, "s3cret\n").expect("written");
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o400)).expect("ours");
+    let check = |variable: String| {
+        let folder = folder.path();
+        async move { run("env", &[&variable, S2CS, "check", "--config", "s2cs.toml"], folder).await }
+    };
+    check(format!("CREDENTIALS_DIRECTORY={}", text(credentials.path()))).await.succeeded();
+    for (elsewhere, variable) in [("another unit's", text(folder.path())), ("none", String::new())] {
+        let said = check(format!("CREDENTIALS_DIRECTORY={variable}")).await.failed(78);
+        assert!(said.contains("globus-secret") && !said.contains("s3cret"), "{elsewhere}: {said}");
+    }
+    fs::write(folder.path().join("globus-secret"), "\n").expect("written");
+    let said = check("CREDENTIALS_DIRECTORY=".to_owned()).await.failed(78);
+    assert!(said.contains("it is empty"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_backends_are_listed_with_their_programs() {
     let folder = empty_folder();
     let ran = run(S2CS, &["backends"], folder.path()).await;

@@ -37,6 +37,25 @@ async fn a_thousand_handshakes_that_never_end_keep_nobody_out() {
     drop(silent);
 }
 
+/// RFC 9113 sections 3.4 and 6.5: a client's first bytes, and a server's first frame, in
+/// which a limit has a number of 16 bits and a value of 32.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_told_how_many_calls_it_may_have_at_once() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const SETTINGS: u8 = 4;
+    const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+    let gateway = TestGateway::start(&["--ssl=False"]).await;
+    let mut stream = TcpStream::connect(gateway.address().to_string()).await.expect("the port accepts");
+    stream.write_all(PREFACE).await.expect("written");
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.expect("a frame");
+    assert_eq!(head[3], SETTINGS);
+    let mut limits = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    stream.read_exact(&mut limits).await.expect("its limits");
+    let limit = limits.chunks(6).find(|limit| limit[..2] == MAX_CONCURRENT_STREAMS).expect("such a limit");
+    assert_eq!(limit[2..], 256_u32.to_be_bytes());
+}
+
 /// More connections than the control port has places.
 const IDLE: usize = 1200;
 

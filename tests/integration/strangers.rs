@@ -13,7 +13,7 @@ use crate::support::app::First;
 use crate::support::deployed_stunnel::{DeployedStunnel, End};
 use crate::support::ports::PortBlock;
 use crate::support::program::Program;
-use crate::support::tls_client::{EVERY_SUITE, Offer, connect};
+use crate::support::tls_client::{EVERY_SUITE, Offer, connect, connect_and_keep};
 use crate::support::tunnel::{open_cons, open_prod};
 use crate::support::{App, BACKENDS, TestGateway, Tunnel, exchange};
 
@@ -88,8 +88,9 @@ async fn meet_strangers(backend: &str, protection: &str) {
     // Nor is anybody refused for being s_client.
     for offer in [TLS13, TLS12] {
         let before = app.connections();
-        let ended = connect(wan, Offer { key: Some(key), ..offer }, KNOCK).await;
+        let (ended, session) = connect_and_keep(wan, Offer { key: Some(key), ..offer }, KNOCK).await;
         ended.succeeded("the rightful peer");
+        assert!(!session, "{}: with what it was given, one could come back without the key", offer.version);
         assert_eq!(app.connections(), before + 1, "the rightful peer was not let in");
     }
 

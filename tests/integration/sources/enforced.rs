@@ -95,12 +95,12 @@ impl Guarded {
     pub(super) async fn holds(&mut self, app: &App, when: &str) {
         let offer = Offer { version: "-tls1_3", suites: "", identity: "client1", key: Some(&self.key) };
         drop(self.friend().await);
-        let ended = connect_from(Some(self.cast.peer), &self.prod, offer, KNOCK).await;
+        let ended = connect_from(self.cast.peer, &self.prod, offer, KNOCK).await;
         ended.succeeded(&format!("{when}: the peer at the producer's gateway"));
         let before = (app.connections(), app.bytes());
         for stranger in self.cast.strangers.clone() {
             // Even with the key.
-            let ended = connect_from(Some(stranger), &self.prod, offer, LET_ME_IN).await;
+            let ended = connect_from(stranger, &self.prod, offer, LET_ME_IN).await;
             assert!(!ended.status.success() && ended.stdout.is_empty(), "{when}: {stranger} came in: {ended:?}");
         }
         let (consumer, peer) = (self.cast.consumer, self.cast.peer);

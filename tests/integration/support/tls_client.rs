@@ -22,17 +22,26 @@ pub struct Offer<'a> {
 
 /// Connects, sends `input`, and reads until the other side ends.
 pub async fn connect(address: &str, offer: Offer<'_>, input: &[u8]) -> Ended {
-    connect_from(None, address, offer, input).await
+    connect_with(&[], address, offer, input).await
 }
 
 /// The same from an address of this host.
-pub async fn connect_from(source: Option<IpAddr>, address: &str, offer: Offer<'_>, input: &[u8]) -> Ended {
-    let source = source.map(|ip| SocketAddr::new(ip, 0).to_string());
+pub async fn connect_from(source: IpAddr, address: &str, offer: Offer<'_>, input: &[u8]) -> Ended {
+    connect_with(&["-bind", &SocketAddr::new(source, 0).to_string()], address, offer, input).await
+}
+
+/// The same, and tells whether the peer has handed out a session to resume.
+pub async fn connect_and_keep(address: &str, offer: Offer<'_>, input: &[u8]) -> (Ended, bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let session = folder.path().join("session");
+    let ended = connect_with(&["-sess_out", &session.display().to_string()], address, offer, input).await;
+    (ended, session.exists())
+}
+
+async fn connect_with(more: &[&str], address: &str, offer: Offer<'_>, input: &[u8]) -> Ended {
     // Quiet: nothing is printed but what the peer sent, and the end of the input is not the end.
     let mut arguments = vec!["s_client", "-quiet", "-connect", address, offer.version];
-    if let Some(source) = &source {
-        arguments.extend(["-bind", source]);
-    }
+    arguments.extend(more);
     if offer.version != "-tls1_3" {
         arguments.extend(["-cipher", offer.suites]);
     }
