@@ -1,10 +1,11 @@
 //! How fast all connections together may be.
 //!
 //! Directions that have something to read queue. The first of the queue waits until
-//! the wire is free, takes the time that its bytes need there, and makes room for the
-//! next. So everybody gets a turn before anybody gets a second one, and connections
+//! the wire is free, and takes the time that its bytes need there; the second goes when
+//! the wire will be free after that, and so on, so none waits for the processor to come
+//! to another. Everybody gets a turn before anybody gets a second one, so connections
 //! share evenly; a turn is short enough that all have theirs within [`ROUND`]. What a
-//! turn allows and does not use, others use.
+//! turn allows and does not use, the next uses.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -55,7 +56,6 @@ type Place = u64;
 pub struct Turn {
     bandwidth: Bandwidth,
     place: Option<Place>,
-    /// Runs while the place is the first.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -84,12 +84,8 @@ impl Bandwidth {
         state.bytes_per_second = bytes_per_second;
         state.changes += 1;
         self.0.limited.store(bytes_per_second.is_some(), Ordering::Relaxed);
-        if bytes_per_second.is_some() {
-            state.wake_first();
-        } else {
-            for (_, waker) in &state.queue {
-                waker.wake_by_ref();
-            }
+        for (_, waker) in &state.queue {
+            waker.wake_by_ref();
         }
     }
 
@@ -129,12 +125,15 @@ impl State {
         }
     }
 
-    /// Takes the time of as many bytes as one of so many who wait may have.
-    fn take(&mut self, rate: NonZeroU64, waiting: usize, most: usize) -> usize {
-        let length = LONGEST.min(ROUND / u32::try_from(waiting).unwrap_or(u32::MAX).max(1));
-        let bytes = bytes_in(length, rate).max(SHORTEST).min(most as u64);
-        self.free_at = self.free_at.max(Instant::now() - CREDIT) + time_of(bytes, rate);
-        usize::try_from(bytes).unwrap_or(most)
+    /// How many bytes one of those who wait may have.
+    fn share(&self, rate: NonZeroU64) -> u64 {
+        let waiting = u32::try_from(self.queue.len()).unwrap_or(u32::MAX).max(1);
+        bytes_in(LONGEST.min(ROUND / waiting), rate).max(SHORTEST)
+    }
+
+    /// When the wire is free for one before whom so many are, each with so many bytes.
+    fn due(&self, rate: NonZeroU64, before: usize, share: u64, now: Instant) -> Instant {
+        self.free_at.max(now - CREDIT) + time_of(share.saturating_mul(before as u64), rate)
     }
 }
 
@@ -149,7 +148,7 @@ impl Turn {
     /// by who has something to read.
     pub fn poll(&mut self, context: &mut Context<'_>, most: usize) -> Poll<Grant> {
         loop {
-            let free_at = {
+            let due = {
                 if !self.bandwidth.is_limited() {
                     self.leave();
                     return Poll::Ready(Grant { bytes: most, used: 0, from: None });
@@ -158,25 +157,22 @@ impl Turn {
                 let Some(rate) = state.bytes_per_second else { continue };
                 let place = *self.place.get_or_insert_with(|| state.join(context.waker()));
                 let index = state.index(place).expect("who has a place is in the queue");
-                if index > 0 || state.free_at > Instant::now() {
-                    state.queue[index].1.clone_from(context.waker());
-                }
-                if index > 0 {
-                    return Poll::Pending;
-                }
-                if state.free_at <= Instant::now() {
-                    let waiting = state.queue.len();
-                    let bytes = state.take(rate, waiting, most);
+                let (share, now) = (state.share(rate), Instant::now());
+                let due = state.due(rate, index, share, now);
+                if due <= now {
+                    let bytes = share.min(most as u64);
+                    state.free_at = state.due(rate, 0, share, now) + time_of(bytes, rate);
                     state.remove(place);
                     self.place = None;
                     let from = Some((self.bandwidth.clone(), state.changes));
-                    return Poll::Ready(Grant { bytes, used: 0, from });
+                    return Poll::Ready(Grant { bytes: usize::try_from(bytes).unwrap_or(most), used: 0, from });
                 }
-                state.free_at
+                state.queue[index].1.clone_from(context.waker());
+                due
             };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(free_at)));
-            if timer.deadline() != free_at {
-                timer.as_mut().reset(free_at);
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
             }
             ready!(timer.as_mut().poll(context));
         }

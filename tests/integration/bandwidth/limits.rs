@@ -11,30 +11,30 @@ use crate::support::tunnel::ask;
 /// In kB/s.
 const LIMIT: i32 = 5000;
 
-/// One half is limited, and the other is not: first on the one side, then on the other.
+/// One half is limited, the one side's or the other's, and the other is not; four streams beside
+/// each other.
 async fn kept_to_its_limit(backend: &str, terminator: &str) {
     let like = ["--backend", backend, "--terminator", terminator];
     let strict = TestGateway::start(&[&like[..], &["--enforce-rate"]].concat()).await;
     let (lax, flood) = (TestGateway::start(&like).await, Flood::start().await);
-    for limited in [Role::Prod, Role::Cons] {
+    let stream = async |limited, connections| {
         let (prod, cons) = match limited {
-            Role::Prod => (&strict, &lax),
-            Role::Cons => (&lax, &strict),
+            Role::Prod => (strict.client().await, lax.client().await),
+            Role::Cons => (lax.client().await, strict.client().await),
         };
         let uid = Uid::random().expect("randomness");
         let asked = Ask { rate: LIMIT, ..ask(&uid, Role::Prod, 1, vec![flood.endpoint()]) };
-        let half = asked.open(&prod.client().await, None).await.unwrap_or_else(|e| panic!("PROD: {}", e.story()));
+        let half = asked.open(&prod, None).await.unwrap_or_else(|e| panic!("PROD: {}", e.story()));
         let asked = Ask { rate: LIMIT, ..ask(&uid, Role::Cons, 1, vec![]) };
-        let cons_half = asked.open(&cons.client().await, Some(half.listeners)).await;
-        let cons_half = cons_half.unwrap_or_else(|e| panic!("CONS: {}", e.story()));
-        for connections in [1, 32] {
-            let what = format!("{backend} with {terminator}, {limited} limited, {connections} connections");
-            let consumers = Consumers::connect(&cons_half.listeners[0], connections).await;
-            assert_moves(&what, &consumers, f64::from(LIMIT) * 1000.0).await;
-        }
-        prod.client().await.release(&uid).await.expect("released");
-        cons.client().await.release(&uid).await.expect("released");
-    }
+        let other = asked.open(&cons, Some(half.listeners)).await.unwrap_or_else(|e| panic!("CONS: {}", e.story()));
+        let what = format!("{backend} with {terminator}, {limited} limited, {connections} connections");
+        let consumers = Consumers::connect(&other.listeners[0], connections).await;
+        assert_moves(&what, &consumers, f64::from(LIMIT) * 1000.0).await;
+        drop(consumers);
+        prod.release(&uid).await.expect("released");
+        cons.release(&uid).await.expect("released");
+    };
+    tokio::join!(stream(Role::Prod, 1), stream(Role::Prod, 32), stream(Role::Cons, 1), stream(Role::Cons, 32));
     strict.assert_nothing_left();
     lax.assert_nothing_left();
 }
