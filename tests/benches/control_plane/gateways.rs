@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -88,11 +90,11 @@ impl Gateways {
 
 /// One s2cs. Ends, with all that it started, when dropped.
 pub struct Server {
-    child: Child,
+    pid: Pid,
+    /// Tells when it has ended.
+    ended: Receiver<()>,
     folder: TempDir,
     address: Endpoint,
-    // What else it says has a reader as long as it lives.
-    _stdout: BufReader<ChildStdout>,
     _ports: PortBlock,
 }
 
@@ -124,17 +126,25 @@ impl Server {
             .stderr(File::create(folder.path().join("log")).expect("a file"))
             .spawn()
             .expect("s2cs starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        let mut line = String::new();
-        while !line.starts_with("s2cs: ready on ") {
-            line.clear();
-            let read = stdout.read_line(&mut line).expect("it is text");
-            let log = || fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-            assert!(read > 0, "s2cs does not start: {}", log());
-        }
-        let address = line["s2cs: ready on ".len()..].split_whitespace().next().expect("an address");
-        let address = address.parse().expect("an address");
-        Self { child, folder, address, _stdout: stdout, _ports: ports }
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        let stdout = child.stdout.take().expect("it is piped");
+        let ((tell_ready, ready), (tell_ended, ended)) = (channel(), channel());
+        thread::spawn(move || {
+            // All that it says has a reader as long as it lives.
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(rest) = line.strip_prefix("s2cs: ready on ") {
+                    tell_ready.send(rest.to_owned()).ok();
+                }
+            }
+            drop(child.wait());
+            tell_ended.send(()).ok();
+        });
+        let Ok(told) = ready.recv_timeout(START) else {
+            kill(pid, Signal::SIGKILL).ok();
+            panic!("s2cs does not start: {}", fs::read_to_string(folder.path().join("log")).unwrap_or_default());
+        };
+        let address = told.split_whitespace().next().and_then(|address| address.parse().ok()).expect("an address");
+        Self { pid, ended, folder, address, _ports: ports }
     }
 
     /// A connection to it.
@@ -148,13 +158,9 @@ impl Server {
         self.folder.path()
     }
 
-    fn pid(&self) -> Pid {
-        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"))
-    }
-
     /// Its processor time, and that of its children that have ended (`proc_pid_stat(5)`).
     pub fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("it runs");
         let (_, fields) = stat.rsplit_once(") ").expect("its name");
         let ticks: u64 = fields.split(' ').skip(11).take(4).map(|field| field.parse::<u64>().expect("a number")).sum();
         Duration::from_millis(ticks * 1000 / clock_ticks_per_second())
@@ -162,24 +168,24 @@ impl Server {
 
     /// The most memory that it has had, in MiB.
     pub fn peak_memory(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it has memory");
         line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
     }
 }
 
+/// How long it may take to be ready.
+const START: Duration = Duration::from_secs(30);
 /// How long it may take to release what it has.
 const END: Duration = Duration::from_secs(10);
 
 impl Drop for Server {
     fn drop(&mut self) {
         // Ours alone, by id; it ends its proxies. It may have ended itself.
-        kill(self.pid(), Signal::SIGTERM).ok();
-        let begun = Instant::now();
-        while self.child.try_wait().ok().flatten().is_none() && begun.elapsed() < END {
-            std::thread::yield_now();
+        kill(self.pid, Signal::SIGTERM).ok();
+        if self.ended.recv_timeout(END).is_err() {
+            kill(self.pid, Signal::SIGKILL).ok();
+            self.ended.recv().ok();
         }
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }

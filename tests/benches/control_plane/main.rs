@@ -6,6 +6,7 @@
 //! on all of them.
 
 mod first_byte;
+mod flush;
 mod gateways;
 mod producer;
 mod rates;
@@ -19,14 +20,17 @@ mod tests {
 }
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 use first_byte::Way;
 use gateways::{Build, Gateways};
 use producer::Producer;
 use report::Report;
+use support::run::build_s2ds;
 
 /// The backends that come with the program.
 const BACKENDS: [&str; 4] = ["native", "stunnel", "nginx", "haproxy"];
@@ -63,21 +67,35 @@ struct Cli {
     bench: bool,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let mut cli = Cli::parse();
-    // Cargo has built s2cs for us, but not its neighbour in another package.
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--locked", "--quiet", "--package", "s2ds"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status();
-    assert!(built.expect("cargo runs").success(), "s2ds cannot be built");
+    build_s2ds().unwrap_or_else(|e| panic!("failed to {e}"));
     let mut builds = vec![Build::ours()];
     builds.append(&mut cli.against);
-    let report = tokio::runtime::Runtime::new().expect("a runtime").block_on(measure(&cli, builds));
+    let report = tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        // Who is interrupted drops its gateways, which end with all that they have.
+        tokio::select! {
+            report = measure(&cli, builds) => Some(report),
+            () = interrupted() => None,
+        }
+    });
+    let Some(report) = report else { return ExitCode::from(INTERRUPTED) };
     if let Some(folder) = &cli.out {
         report.write(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     }
     println!("{}", if cli.json { report.json() } else { report.markdown() });
+    ExitCode::SUCCESS
+}
+
+/// As a shell has it (128 and SIGINT).
+const INTERRUPTED: u8 = 130;
+
+async fn interrupted() {
+    let mut terminate = signal(SignalKind::terminate()).expect("a handler");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        outcome = ctrl_c() => outcome.expect("a handler"),
+    }
 }
 
 async fn measure(cli: &Cli, builds: Vec<Build>) -> Report {

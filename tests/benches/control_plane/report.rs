@@ -9,9 +9,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::first_byte::{Took, Way};
+use crate::flush::flush;
 use crate::gateways::{Gateways, OURS};
 use crate::rates::Outcome;
-use crate::support::machine::{Machine, flush};
+use crate::support::machine::Machine;
+use crate::support::run::Run;
 use crate::support::statistics::Spread;
 
 /// The most milliseconds from REQ to the first byte, at the median.
@@ -19,6 +21,7 @@ const MOST_TO_FIRST_BYTE: [(&str, f64); 4] = [("native", 25.0), ("stunnel", 60.0
 
 /// All that was measured.
 pub struct Report {
+    run: Run,
     machine: Machine,
     flush_ms: Spread,
     versions: Vec<(String, String)>,
@@ -74,6 +77,7 @@ struct Judged {
 
 #[derive(Serialize)]
 struct Whole<'a> {
+    run: &'a Run,
     machine: &'a Machine,
     flush_ms: Spread,
     versions: &'a [(String, String)],
@@ -87,6 +91,7 @@ impl Report {
     pub fn of(all: &[Gateways]) -> Self {
         let first = all.first().expect("something is measured");
         Self {
+            run: Run::of("control_plane", std::env::args().skip(1)),
             machine: Machine::look(),
             flush_ms: flush(first.prod.folder()),
             versions: first.versions(),
@@ -112,6 +117,7 @@ impl Report {
 
     pub fn json(&self) -> String {
         let whole = Whole {
+            run: &self.run,
             machine: &self.machine,
             flush_ms: self.flush_ms,
             versions: &self.versions,
@@ -173,7 +179,7 @@ impl Report {
 
     fn write_markdown(&self, text: &mut String) -> std::fmt::Result {
         let Spread { median, p90, .. } = self.flush_ms;
-        writeln!(text, "# The control plane\n\n`cargo bench --bench control_plane`, {}\n", self.machine.date)?;
+        writeln!(text, "# The control plane\n\n{}\n", self.run.line())?;
         writeln!(text, "{}. A line at the end of a file is on its disk after {median:.1} ms", self.machine.line())?;
         let versions: Vec<_> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(text, "(median; p90 {p90:.1}). Backends: {}.\n", versions.join(", "))?;
@@ -190,7 +196,7 @@ impl Report {
                 Way::Half => "half",
                 Way::Tunnel => "tunnel",
             };
-            let Spread { count, least, median, p90, most } = first;
+            let Spread { count, least, median, p90, most, .. } = first;
             let (hello, update) = (reserved_ms.median, serving_ms.median);
             write!(text, "| {} | {} | {way} | {count} | {hello:.1} | {update:.1} | ", row.backend, row.build)?;
             writeln!(text, "**{median:.1}** | {p90:.1} | {least:.1} | {most:.1} | {cpu_ms:.0} |")?;

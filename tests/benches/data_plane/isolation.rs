@@ -18,7 +18,8 @@ use tempfile::TempDir;
 
 use crate::arguments::{Inside, Options};
 use crate::arrangements::program;
-use crate::failure::{Doing as _, Result};
+use crate::failure::{Doing as _, Failure, Result};
+use crate::support::run::build_s2ds;
 
 /// Where nothing could be made.
 const NOT_APART: &str = "none: the host's own loopback";
@@ -37,6 +38,9 @@ pub fn run_apart(options: &Options) -> Result<ExitCode> {
             println!("{}", arrangement.name);
         }
         return Ok(ExitCode::SUCCESS);
+    }
+    if options.s2ds.is_empty() {
+        build_s2ds().map_err(Failure)?;
     }
     let folder = TempDir::with_prefix("s2bench-").doing("make a folder")?;
     let executable = std::env::current_exe().doing("find this program")?;

@@ -18,10 +18,12 @@ mod arrangements;
 mod course;
 mod failure;
 mod isolation;
-mod machine;
 mod path;
 mod report;
 mod rounds;
+mod setting;
+#[path = "../support/mod.rs"]
+mod support;
 mod usage;
 mod workloads;
 

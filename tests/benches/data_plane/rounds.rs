@@ -9,9 +9,9 @@ use crate::arrangements::ground::{Ground, Place};
 use crate::arrangements::{self, Arrangement, Running};
 use crate::course::{Course, Workload, courses};
 use crate::failure::{Failure, Result};
-use crate::machine::Machine;
 use crate::path::Path;
 use crate::report::{Report, Sample};
+use crate::setting::Setting;
 use crate::workloads::{Apps, Figures};
 
 /// Which figure is told of while the bench runs.
@@ -24,7 +24,7 @@ const HEADLINES: [&str; 4] = ["gbit_per_s", "set_ups_per_s", "rtt_p50_us", "idle
 pub fn run(inside: &Inside) -> Result<ExitCode> {
     let options = &inside.options;
     let arrangements = arrangements::all(options)?;
-    let machine = Machine::look(&inside.apart, &arrangements);
+    let setting = Setting::look(&inside.apart, options, &arrangements);
     let mut stands: Vec<Stand> = courses(options).into_iter().map(Stand::new).collect();
     let mut samples = Vec::new();
     for round in 1..=options.rounds() {
@@ -34,7 +34,7 @@ pub fn run(inside: &Inside) -> Result<ExitCode> {
     }
     drop(stands);
     let names = arrangements.into_iter().map(|arrangement| arrangement.name).collect();
-    let report = Report::of(machine, names, samples);
+    let report = Report::of(setting, names, samples);
     report.publish(options)?;
     Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -62,7 +62,8 @@ pub fn bulk(apps: &mut Apps, running: &Running, connections: usize, stuck: usize
     let before = processor_time(&groups)?;
     apps.consumer.tell(format!("go {} {stuck}", window.as_millis()))?;
     let loaded = most_memory(&groups, window);
-    let in_window: u64 = number(&apps.consumer.answer(window)?, 0)?;
+    let answer = apps.consumer.answer(window)?;
+    let (in_window, elapsed): (u64, f64) = (number(&answer, 0)?, number::<f64>(&answer, 1)? * 1e-9);
     let sent: u64 = number(&apps.producer.ask(format!("sent {connections}"), Duration::ZERO)?, 0)?;
     apps.consumer.ask(format!("until {sent}"), Duration::ZERO)?;
     let spent = processor_time(&groups)?.saturating_sub(before);
@@ -72,7 +73,7 @@ pub fn bulk(apps: &mut Apps, running: &Running, connections: usize, stuck: usize
         return Err(Failure(format!("carry bytes: {sent} were sent and {came} came")));
     }
     Ok(Figures::from([
-        ("gbit_per_s", figure(in_window) * 8e-9 / window.as_secs_f64()),
+        ("gbit_per_s", figure(in_window) * 8e-9 / elapsed),
         ("cpu_s_per_gb", spent.as_secs_f64() / (figure(sent) * 1e-9)),
         ("bytes", figure(sent)),
         ("loaded_rss_mib", figure(loaded) / 1_048_576.0),
@@ -116,7 +117,7 @@ pub fn set_up(apps: &mut Apps, running: &Running, lasting: Duration) -> Result<F
     let spent = processor_time(&groups)?.saturating_sub(before);
     let count: f64 = number(&answer, 0)?;
     Ok(Figures::from([
-        ("set_ups_per_s", count / lasting.as_secs_f64()),
+        ("set_ups_per_s", count / (number::<f64>(&answer, 3)? * 1e-9)),
         ("set_up_cpu_ms", spent.as_secs_f64() * 1e3 / count.max(1.0)),
         ("set_up_p50_ms", number::<f64>(&answer, 1)? / 1e6),
         ("set_up_p99_ms", number::<f64>(&answer, 2)? / 1e6),

@@ -1,19 +1,12 @@
 //! The machine that was measured on: without it no number means anything.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::fs;
 
 use serde::Serialize;
-
-use super::statistics::Spread;
 
 /// What of a machine the numbers depend on.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
-    /// When the measuring began, in UTC.
-    pub date: String,
     pub processor: String,
     /// Of them, those that we may use.
     pub processors: usize,
@@ -34,7 +27,6 @@ impl Machine {
         let kib: u64 = memory.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default();
         let load = read("/proc/loadavg");
         Self {
-            date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             processor: value(&cpu, "model name", ':'),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: kib.div_ceil(1 << 20),
@@ -60,20 +52,6 @@ impl Machine {
             self.load
         )
     }
-}
-
-/// How long it takes until a line at the end of a file in `folder` is on the disk, in milliseconds.
-pub fn flush(folder: &Path) -> Spread {
-    let path = folder.join("flush");
-    let mut file = File::create(&path).expect("a file");
-    let once = |_| {
-        let begun = Instant::now();
-        file.write_all(&[b'x'; 500]).and_then(|()| file.sync_data()).expect("written");
-        begun.elapsed().as_secs_f64() * 1e3
-    };
-    let spread = Spread::of((0..25).map(once).collect()).expect("there are some");
-    fs::remove_file(path).expect("it is there");
-    spread
 }
 
 fn read(path: &str) -> String {

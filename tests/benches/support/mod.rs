@@ -1,4 +1,5 @@
 //! What the benchmarks have in common.
 
 pub mod machine;
+pub mod run;
 pub mod statistics;

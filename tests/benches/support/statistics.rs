@@ -9,6 +9,7 @@ pub struct Spread {
     pub least: f64,
     pub median: f64,
     pub p90: f64,
+    pub p99: f64,
     pub most: f64,
 }
 
@@ -19,7 +20,14 @@ impl Spread {
         let last = values.len().checked_sub(1)?;
         // The lowest value that so many in a hundred do not exceed.
         let at = |percent: usize| values[(values.len() * percent).div_ceil(100).saturating_sub(1)];
-        Some(Self { count: values.len(), least: values[0], median: middle(&values), p90: at(90), most: values[last] })
+        Some(Self {
+            count: values.len(),
+            least: values[0],
+            median: middle(&values),
+            p90: at(90),
+            p99: at(99),
+            most: values[last],
+        })
     }
 }
 

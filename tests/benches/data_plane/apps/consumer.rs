@@ -13,6 +13,7 @@ use super::ECHO;
 use super::runtime::{build, commands, reply};
 use super::streams::Streams;
 use crate::failure::{Doing as _, Failure, Result};
+use crate::support::statistics::Spread;
 
 /// For one connection, or one round trip.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,8 +40,9 @@ async fn obey(line: &str, streams: &mut Option<Streams>) -> Result<String> {
             Ok("opened".into())
         }
         ["go", milliseconds, stuck] => {
-            let bytes = open(streams)?.go(Duration::from_millis(parse(milliseconds)?), parse(stuck)?).await?;
-            Ok(bytes.to_string())
+            let asked = Duration::from_millis(parse(milliseconds)?);
+            let (bytes, elapsed) = open(streams)?.go(asked, parse(stuck)?).await?;
+            Ok(format!("{bytes} {}", elapsed.as_nanos()))
         }
         ["until", total] => Ok(open(streams)?.until(parse(total)?).await?.to_string()),
         ["close"] => {
@@ -49,11 +51,12 @@ async fn obey(line: &str, streams: &mut Option<Streams>) -> Result<String> {
         }
         ["rtt", to, count, milliseconds] => {
             let times = round_trips(parse(to)?, parse(count)?, Duration::from_millis(parse(milliseconds)?)).await?;
-            Ok(percentiles(times))
+            percentiles(&times)
         }
         ["setup", to, count, milliseconds] => {
+            let begun = Instant::now();
             let times = set_up(parse(to)?, parse(count)?, Duration::from_millis(parse(milliseconds)?)).await?;
-            Ok(percentiles(times))
+            Ok(format!("{} {}", percentiles(&times)?, begun.elapsed().as_nanos()))
         }
         _ => Err(Failure(format!("understand {line:?}"))),
     }
@@ -68,11 +71,9 @@ fn open(streams: &mut Option<Streams>) -> Result<&mut Streams> {
 }
 
 /// How many there are, and the median and 99th percentile in nanoseconds.
-fn percentiles(mut times: Vec<Duration>) -> String {
-    times.sort_unstable();
-    let at = |hundredth: usize| times.get((times.len() * hundredth / 100).min(times.len() - 1));
-    let nanos = |hundredth| at(hundredth).map_or(0, Duration::as_nanos);
-    if times.is_empty() { "0 0 0".into() } else { format!("{} {} {}", times.len(), nanos(50), nanos(99)) }
+fn percentiles(times: &[Duration]) -> Result<String> {
+    let spread = Spread::of(times.iter().map(|time| time.as_secs_f64() * 1e9).collect()).doing("get any echo")?;
+    Ok(format!("{} {:.0} {:.0}", spread.count, spread.median, spread.p99))
 }
 
 /// One byte there and back, again and again, on so many connections at once.

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use nix::sys::socket::{MsgFlags, recv};
@@ -72,10 +72,11 @@ impl Streams {
         Ok(Self { streams, readers: JoinSet::new(), arrived: Arc::new(arrived) })
     }
 
-    /// Asks for bytes on all of them, and tells how many came in that time. The first
+    /// Asks for bytes on all of them, and tells how many came, and in which time. The first
     /// `stuck` do not read until [`Streams::until`].
-    pub async fn go(&mut self, asked: Duration, stuck: usize) -> Result<u64> {
+    pub async fn go(&mut self, asked: Duration, stuck: usize) -> Result<(u64, Duration)> {
         let milliseconds = u32::try_from(asked.as_millis()).doing("ask for so long")?.to_be_bytes();
+        let begun = Instant::now();
         for (index, stream) in self.streams.iter().enumerate() {
             let written = stream.try_write(&milliseconds).doing("ask for bytes")?;
             if written != milliseconds.len() {
@@ -84,7 +85,8 @@ impl Streams {
             self.readers.spawn(read(Arc::clone(stream), Arc::clone(&self.arrived), index < stuck));
         }
         sleep(asked).await;
-        Ok(self.arrived.bytes.load(Ordering::Acquire))
+        let bytes = self.arrived.bytes.load(Ordering::Acquire);
+        Ok((bytes, begun.elapsed()))
     }
 
     /// Waits until so many have come in all.

@@ -14,7 +14,7 @@ use self::summary::{Line, summarize};
 use self::thresholds::{Threshold, judge};
 use crate::arguments::Options;
 use crate::failure::{Doing as _, Result};
-use crate::machine::Machine;
+use crate::setting::Setting;
 use crate::workloads::Figures;
 
 /// What one workload gave in one round.
@@ -49,7 +49,7 @@ impl Sample {
 /// All that is known after the last round.
 #[derive(Serialize)]
 pub struct Report {
-    machine: Machine,
+    setting: Setting,
     arrangements: Vec<String>,
     thresholds: Vec<Threshold>,
     summary: Vec<Line>,
@@ -58,9 +58,9 @@ pub struct Report {
 
 impl Report {
     /// Summarizes the samples.
-    pub fn of(machine: Machine, arrangements: Vec<String>, samples: Vec<Sample>) -> Self {
+    pub fn of(setting: Setting, arrangements: Vec<String>, samples: Vec<Sample>) -> Self {
         let (thresholds, summary) = (judge(&arrangements, &samples), summarize(&arrangements, &samples));
-        Self { machine, arrangements, thresholds, summary, samples }
+        Self { setting, arrangements, thresholds, summary, samples }
     }
 
     /// Whether nothing failed.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Sample;
+use crate::support::statistics::Spread;
 
 /// The ratio to direct in the same round.
 pub const RATIO: &str = "ratio_to_direct";
@@ -73,16 +74,6 @@ fn line(
     figure: &'static str,
     values: Vec<f64>,
 ) -> Option<Line> {
-    let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), v| (min.min(*v), max.max(*v)));
-    let rounds = values.len();
-    let median = median(values)?;
+    let Spread { count: rounds, median, least: min, most: max, .. } = Spread::of(values)?;
     Some(Line { arrangement: arrangement.to_owned(), workload, connections, figure, median, min, max, rounds })
-}
-
-/// The middle, if there is one.
-pub fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    let upper = *values.get(middle)?;
-    Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
 }

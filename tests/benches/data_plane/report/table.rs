@@ -8,16 +8,39 @@ use super::{Report, Sample};
 
 /// What a reader has to know.
 const METHOD: &str = "\
-Medians over all rounds, least and most in brackets. In each round every arrangement is started anew and asked everything, \
-and `to direct` is against a direct connection in the same round. Producer, consumer and proxies share the processors. \
-The producer writes one buffer again and again, the consumer has the kernel drop what came; bytes sent and bytes come \
-are compared each time. `CPU s/GB` is user and system time of the proxies' processes alone, workers and ended children \
-too. Memory `each` is the growth for an open connection, in each of the programs. `loaded` and `after` are all programs \
-together, while bytes flow and when all have come. `stuck` is with one of the connections never read. `setup` is 8 \
-connections at once, each to its first echo. What a program computes in threads of the policy SCHED_BATCH is not counted: \
-the deployed release's stunnel looks for Diffie-Hellman parameters there, for as long as a minute, and is measured when it \
-has them, or after 40 s; it alone goes on from round to round. `path` is a link of 1 Gbit/s with a round trip of 20 ms, and `lossy path` the same with one \
-packet in a thousand lost, both by a packet shaper of the bench's own between two network namespaces (TUN, MTU 9000).\n";
+Medians over all rounds, least and most in brackets. In each round every arrangement is started anew and asked \
+everything, and `to direct` is against a direct connection in the same round. Producer, consumer and proxies share the \
+processors. The producer writes one buffer again and again, the consumer has the kernel drop what came; bytes sent and \
+bytes come are compared each time. `CPU s/GB` is user and system time of the proxies' processes alone, workers and \
+ended children too.";
+/// And of what was asked.
+const METHODS: [(&str, &str); 6] = [
+    ("idle", "Memory `each` is the growth for an open connection, in each of the programs."),
+    ("bulk", "`loaded` and `after` are all programs together, while bytes flow and when all have come."),
+    ("stuck", "`stuck` is with one of the connections never read."),
+    ("setup", "`setup` is 8 connections at once, each to its first echo."),
+    (
+        "path",
+        "`path` is a link of 1 Gbit/s with a round trip of 20 ms, by a packet shaper of the bench's own between two \
+        network namespaces (TUN, MTU 9000).",
+    ),
+    ("lossy path", "`lossy path` is the same with one packet in a thousand lost."),
+];
+/// And of one arrangement.
+const DEPLOYED: (&str, &str) = (
+    "stunnel deployed",
+    "What a program computes in threads of the policy SCHED_BATCH is not counted: the deployed release's stunnel looks \
+    for Diffie-Hellman parameters there, for as long as a minute, and is measured when it has them, or after 40 s; it \
+    alone goes on from round to round.",
+);
+
+fn method(report: &Report) -> String {
+    let asked = |workload: &str| report.summary.iter().any(|line| line.workload == workload);
+    let of_workloads = METHODS.iter().filter(|(workload, _)| asked(workload));
+    let of_deployed = Some(&DEPLOYED).filter(|(name, _)| report.arrangements.iter().any(|other| other == name));
+    let words = of_workloads.chain(of_deployed).map(|(_, words)| *words);
+    [METHOD].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+}
 
 /// A heading, the figure below it, and how many decimals it is shown with.
 type Column = (&'static str, &'static str, usize);
@@ -77,21 +100,17 @@ pub fn markdown(report: &Report) -> String {
 }
 
 fn preface(report: &Report) -> String {
-    let machine = &report.machine;
-    let programs: Vec<_> = machine.programs.iter().map(|(name, version)| format!("- {name}: {version}\n")).collect();
+    let setting = &report.setting;
+    let programs: Vec<_> = setting.programs.iter().map(|(name, version)| format!("- {name}: {version}\n")).collect();
     let mut text = format!(
-        "# The data plane, measured\n\n{}: {} × {}, {} GiB, {}, kernel {}, TCP {}; load before {}; apart from the host by: {}.\n\n{}\n\
-         {METHOD}\n",
-        machine.date,
-        machine.processors,
-        machine.processor,
-        machine.memory_gib,
-        machine.system,
-        machine.kernel,
-        machine.congestion_control,
-        machine.load_before,
-        machine.apart,
-        programs.concat()
+        "# The data plane, measured\n\n{}\n{} rounds; bytes flow for {} s each time. {}; apart from the host by: {}.\n\n{}\n{}\n\n",
+        setting.run.line(),
+        setting.rounds,
+        setting.seconds,
+        setting.machine.line(),
+        setting.apart,
+        programs.concat(),
+        method(report),
     );
     if !report.thresholds.is_empty() {
         text += "## Thresholds\n\n| | has to be | is | |\n|---|---:|---:|---|\n";

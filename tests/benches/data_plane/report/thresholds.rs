@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Sample;
-use super::summary::median;
+use crate::support::statistics::Spread;
 
 /// A threshold and what was measured.
 #[derive(Debug, Clone, Serialize)]
@@ -122,7 +122,7 @@ fn words(Of(name, workload, connections, figure): Of<'_>) -> String {
 
 fn threshold(what: String, bound: Bound, limit: f64, values: Vec<f64>) -> Option<Threshold> {
     let rounds = values.len();
-    let measured = median(values).filter(|value| value.is_finite())?;
+    let measured = Spread::of(values).map(|spread| spread.median).filter(|value| value.is_finite())?;
     let met = match bound {
         Bound::AtMost => measured <= limit,
         Bound::AtLeast => measured >= limit,
