@@ -27,8 +27,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use admission::raise_descriptor_limit;
@@ -281,26 +281,31 @@ impl Engine {
         let site = Arc::clone(&self.shared.site);
         let look = tokio::task::spawn_blocking(move || Sighting::of(&site.known_programs()));
         let seen = look.await.map_err(std::io::Error::other)?;
-        let mut settling = JoinSet::new();
+        // Side by side: to see processes end takes its time.
+        let mut resuming = Vec::new();
         for folder in folders {
             match adoption::understand(folder, &self.shared, &seen) {
                 Ok(mut found) => {
                     let fate = review::review(&mut found, &self.shared);
                     // Whatever the limit is today: it is here.
                     let place = self.shared.directory.claim_again(found.session, &found.standing.owner);
-                    let resumed = session_task::resume(found, fate, Arc::clone(&self.shared), seen.clone()).await;
-                    place.fill(resumed.handle, &|_| false);
-                    tokio::spawn(resumed.run);
-                    settling.spawn(resumed.settled);
+                    let resumed = session_task::resume(found, fate, Arc::clone(&self.shared), seen.clone());
+                    resuming.push(async {
+                        let resumed = resumed.await;
+                        place.fill(resumed.handle, &|_| false);
+                        tokio::spawn(resumed.run);
+                        resumed.settled
+                    });
                 }
                 Err(unusable) => unusable.clear_away(&self.shared, &seen),
             }
         }
+        let settling = join_all(resuming).await;
         if let Some(divider) = &self.shared.divider {
             divider.start();
         }
         // An error says that there is nothing to wait for.
-        drop(settling.join_all().await);
+        drop(join_all(settling).await);
         Ok(())
     }
 }

@@ -108,7 +108,7 @@ impl Engine {
         let (session, owner) = (SessionId { uid: uid.digest(), role }, requester.caller);
         let (site, backend) = (Arc::clone(&self.shared.site), Arc::clone(&terms.backend));
         let (wanted, bounded) = (terms.sources.clone(), terms.capacity.is_bounded());
-        let look = move || site.find_programs(&backend, Needs { role, sources: &wanted, bounded }).map(drop);
+        let look = move || site.find_programs(&backend, Needs { role, sources: &wanted, bounded });
         tokio::task::spawn_blocking(look).await.expect("looking for a program does not panic")?;
         let share = Share { sessions: terms.max_sessions, waiting: self.shared.settings.max_waiting };
         let place = self.shared.directory.claim(session, &owner, share)?;

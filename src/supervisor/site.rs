@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::growth::Growth;
 use super::sandbox::Sandbox;
-use crate::backend::{Catalog, Chosen, Manifest, Needs, Program, ProgramError, Programs, locate};
+use crate::backend::{Catalog, Chosen, Manifest, Needs, ProgramError, Programs, locate};
 use crate::firewall::Firewall;
 use crate::session::{Protection, Tcp};
 
@@ -47,13 +47,13 @@ impl Site {
         Chosen { backend, terminator: &self.terminator, gate: &self.gate }
     }
 
-    /// The programs that such a session needs, looked for anew: an operator may
-    /// install or upgrade while we run.
+    /// Looks for the programs that such a session needs, anew: an operator may install
+    /// or upgrade while we run.
     ///
     /// # Errors
     /// [`ProgramError`] for the first that is missing.
-    pub fn find_programs(&self, backend: &Arc<Manifest>, needs: Needs<'_>) -> Result<Vec<Program>, ProgramError> {
-        self.chosen(backend).taking_part(needs).map(|manifest| self.programs.find(manifest)).collect()
+    pub fn find_programs(&self, backend: &Arc<Manifest>, needs: Needs<'_>) -> Result<(), ProgramError> {
+        self.chosen(backend).taking_part(needs).try_for_each(|manifest| self.programs.find(manifest).map(drop))
     }
 
     /// Whether a tunnel that this backend serves can have that protection.

@@ -23,6 +23,15 @@ pub enum Way {
     Tunnel,
 }
 
+impl Way {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Half => "half",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
 /// When what had happened, in milliseconds after REQ, and what it took of the processors.
 #[derive(Debug, Clone, Copy)]
 pub struct Took {

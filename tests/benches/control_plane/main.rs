@@ -47,7 +47,7 @@ struct Cli {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-    /// Also write control_plane.json and control_plane.md into this folder
+    /// Also write control_plane.json, control_plane.md and plots into this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Measure these backends only

@@ -1,6 +1,7 @@
 //! The results, as JSON and as tables, with what they are judged by.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -13,6 +14,7 @@ use crate::flush::flush;
 use crate::gateways::{Gateways, OURS};
 use crate::rates::Outcome;
 use crate::support::machine::Machine;
+use crate::support::plot::{self, Bar};
 use crate::support::run::Run;
 use crate::support::statistics::Spread;
 
@@ -112,7 +114,25 @@ impl Report {
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("control_plane.json"), self.json() + "\n")?;
-        fs::write(folder.join("control_plane.md"), self.markdown())
+        fs::write(folder.join("control_plane.md"), self.markdown())?;
+        self.draw(folder).map_err(|e| io::Error::other(e.to_string()))
+    }
+
+    fn draw(&self, folder: &Path) -> Result<(), Box<dyn Error>> {
+        let bar = |row: &Row, what: String, Spread { least, median, most, .. }| {
+            let colour = if row.backend == "native" { plot::OURS } else { plot::PARTLY_OURS };
+            let build = if row.build == OURS { String::new() } else { format!(" ({})", row.build) };
+            Bar { name: format!("{}{build}, {what}", row.backend), least, median, most, colour }
+        };
+        let first_bytes = self.rows_of_first_bytes();
+        let bars: Vec<_> = first_bytes.iter().map(|one| bar(&one.row, one.way.word().into(), one.first_byte_ms)).collect();
+        let title = "From REQ to the first byte (less is better)";
+        plot::draw(title, "milliseconds", &bars, &folder.join("control_plane_first_byte.svg"))?;
+        let rates = self.rows_of_rates();
+        let at_once = |rate: &Rate| format!("{} at once", rate.at_once);
+        let bars: Vec<_> = rates.iter().map(|rate| bar(&rate.row, at_once(rate), rate.sessions_a_second)).collect();
+        let title = "Sessions set up and released at one gateway";
+        plot::draw(title, "sessions a second", &bars, &folder.join("control_plane_sessions.svg"))
     }
 
     pub fn json(&self) -> String {
@@ -192,10 +212,7 @@ impl Report {
         writeln!(text, "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")?;
         for FirstByte { row, way, reserved_ms, serving_ms, first_byte_ms: first, cpu_ms } in self.rows_of_first_bytes()
         {
-            let way = match way {
-                Way::Half => "half",
-                Way::Tunnel => "tunnel",
-            };
+            let way = way.word();
             let Spread { count, least, median, p90, most, .. } = first;
             let (hello, update) = (reserved_ms.median, serving_ms.median);
             write!(text, "| {} | {} | {way} | {count} | {hello:.1} | {update:.1} | ", row.backend, row.build)?;

@@ -1,12 +1,11 @@
-//! The results as pictures: a bar for each arrangement, with what lies around the median.
+//! The results as pictures: a bar for each arrangement.
 
 use std::path::Path;
-
-use plotters::prelude::*;
 
 use super::Report;
 use super::summary::{Line, RATIO};
 use crate::failure::{Doing as _, Result};
+use crate::support::plot::{self, Bar};
 
 /// One picture.
 struct Picture {
@@ -77,12 +76,6 @@ const PICTURES: [Picture; 7] = [
     },
 ];
 
-const WIDTH: u32 = 900;
-const BAR: u32 = 18;
-const AROUND: u32 = 90;
-/// For the names of the arrangements.
-const MARGIN: u32 = 290;
-
 /// Draws every picture for which there are figures.
 ///
 /// # Errors
@@ -98,57 +91,20 @@ pub fn draw(report: &Report, folder: &Path) -> Result<()> {
         let lines: Vec<&Line> = report.summary.iter().filter(of_it).collect();
         if !lines.is_empty() {
             let path = folder.join(format!("data_plane_{}.svg", picture.file));
-            bars(picture, &lines, &path).doing(format!("draw {}", path.display()))?;
+            let bars: Vec<_> = lines.into_iter().map(bar).collect();
+            plot::draw(picture.title, picture.unit, &bars, &path).doing(format!("draw {}", path.display()))?;
         }
     }
     Ok(())
 }
 
-fn bars(picture: &Picture, lines: &[&Line], path: &Path) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let count = i32::try_from(lines.len())?;
-    let most = lines.iter().map(|line| line.max).fold(0.0, f64::max) * 1.02;
-    let root = SVGBackend::new(path, (WIDTH, AROUND + BAR * u32::try_from(count)?)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .caption(picture.title, ("sans-serif", 18))
-        .margin(8)
-        .margin_right(24)
-        .x_label_area_size(40)
-        .y_label_area_size(MARGIN)
-        .build_cartesian_2d(0.0..most, (0..count).into_segmented())?;
-    let name = |place: &SegmentValue<i32>| match place {
-        SegmentValue::CenterOf(index) => usize::try_from(count - 1 - index)
-            .ok()
-            .and_then(|index| lines.get(index))
-            .map_or_else(String::new, |line| format!("{} × {}", line.arrangement, line.connections)),
-        _ => String::new(),
+fn bar(line: &Line) -> Bar {
+    let colour = match line.arrangement.as_str() {
+        "direct" => plot::NOTHING_BETWEEN,
+        name if name.starts_with("s2ds") => plot::OURS,
+        name if name.starts_with("session") => plot::PARTLY_OURS,
+        _ => plot::OTHERS,
     };
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .x_desc(picture.unit)
-        .y_labels(lines.len())
-        .y_label_formatter(&name)
-        .label_style(("sans-serif", 12))
-        .draw()?;
-    for (line, place) in lines.iter().zip((0..count).rev()) {
-        let (low, high) = (SegmentValue::Exact(place), SegmentValue::Exact(place + 1));
-        let mut bar = Rectangle::new([(0.0, low), (line.median, high)], colour(&line.arrangement).filled());
-        bar.set_margin(2, 2, 0, 0);
-        let middle = SegmentValue::CenterOf(place);
-        let spread = PathElement::new([(line.min, middle.clone()), (line.max, middle)], BLACK.stroke_width(1));
-        chart.draw_series([bar])?;
-        chart.draw_series([spread])?;
-    }
-    Ok(root.present()?)
-}
-
-/// Ours stand out.
-fn colour(arrangement: &str) -> RGBColor {
-    match arrangement {
-        "direct" => RGBColor(120, 120, 120),
-        name if name.starts_with("s2ds") => RGBColor(0, 114, 178),
-        name if name.starts_with("session") => RGBColor(86, 180, 233),
-        _ => RGBColor(230, 159, 0),
-    }
+    let name = format!("{} × {}", line.arrangement, line.connections);
+    Bar { name, least: line.min, median: line.median, most: line.max, colour }
 }
