@@ -16,12 +16,13 @@ use super::endpoint::Endpoint;
 use super::introspection::Introspection;
 use super::jwt::JwtTokens;
 use super::keys::Keys;
+use crate::credentials;
 use crate::http::HttpClient;
 use crate::issuer::secure;
 use crate::tls::TlsError;
 
 /// A provider, unchecked.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderSettings {
     /// What rules and logs call it; its kind by default.
@@ -295,11 +296,8 @@ impl Kind {
 
 /// Reads a secret, and tells whether others can, too.
 fn read_secret(path: &Path) -> Result<(SecretString, bool), String> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let is_name = path.components().count() == 1;
-    let credential = credentials.filter(|_| is_name).map(|folder| folder.join(path)).filter(|path| path.is_file());
-    let path = credential.as_deref().unwrap_or(path);
-    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let path = credentials::resolve(path);
+    let text = fs::read_to_string(&path).map_err(|e| e.to_string())?;
     let mode = path.metadata().map_err(|e| e.to_string())?.permissions().mode();
     match text.trim() {
         "" => Err("it is empty".into()),

@@ -15,7 +15,7 @@ use super::drain::{Drain, drain};
 use super::policy::{self, PolicyCommand};
 use crate::backend::{Chosen, Needs, Programs};
 use crate::causes::causes;
-use crate::config::{Config, Faults, Settings};
+use crate::config::{Config, Faults, Settings, Source};
 use crate::daemon::Ended;
 use crate::session::{Host, Role};
 use crate::{daemon, supervisor, threads, tls};
@@ -168,8 +168,8 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
-    let config = match Config::load(settings) {
-        Ok(config) => config,
+    let (source, config) = match Source::load(settings) {
+        Ok(loaded) => loaded,
         Err(faults) => return faulty(&faults),
     };
     say!("s2cs {}: {}", env!("CARGO_PKG_VERSION"), who_may(&config));
@@ -199,7 +199,7 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
             return exit(Err(format!("failed to make threads: {e}; have its limit raised (ulimit -u, TasksMax=)")));
         }
     };
-    match runtime.block_on(daemon::run(config, programs, ready)) {
+    match runtime.block_on(daemon::run(source, config, programs, ready)) {
         Ok(Ended::Released) => ExitCode::SUCCESS,
         // Nothing is dropped: everything that must last is on disk already.
         Ok(Ended::Left) => std::process::exit(0),
@@ -239,7 +239,7 @@ fn check(settings: Settings, json: bool) -> ExitCode {
     let faults = match Config::load(settings) {
         Ok(mut config) => {
             notes.append(&mut config.notes);
-            let certificate = config.tls.as_ref().and_then(|files| tls::acceptor(files).err());
+            let certificate = config.tls.as_ref().and_then(|files| tls::server(files).err());
             let certificate = certificate.map(|e| format!("failed to {}", causes(&e)));
             certificate.into_iter().chain(missing_programs(&config, &Programs::default())).collect()
         }

@@ -31,7 +31,9 @@ mod processes;
 #[path = "../fuzz/src/lib.rs"]
 mod promises;
 mod reliability;
+mod reload;
 mod sandbox;
+mod service_manager;
 mod sources;
 mod strangers;
 mod streams;

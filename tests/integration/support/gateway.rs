@@ -191,6 +191,21 @@ impl TestGateway {
         self.address = ready.parse().expect("an address");
     }
 
+    /// Has it read another configuration file, and waits until that is in force or refused.
+    pub async fn reread(&self, configuration: &str) {
+        fs::write(self.folder.path().join("s2cs.toml"), configuration).expect("written");
+        let before = self.reloads();
+        kill(self.pid(), Signal::SIGHUP).expect("our child");
+        eventually("the configuration is read", || self.reloads() != before).await;
+    }
+
+    /// How many reloads were taken by its log, and how many faults of others were told.
+    pub fn reloads(&self) -> (usize, usize) {
+        let log = self.stderr();
+        let told = |what: &str| log.matches(what).count();
+        (told("the configuration is in force"), told("the configuration is not taken"))
+    }
+
     /// The program, as its user, by way of what becomes it.
     fn command(&self) -> Command {
         let mut words = self.through.clone();
