@@ -2,9 +2,11 @@
 //! Connect Discovery), and which addresses secrets may be sent to.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::header::DATE;
+use http::{Request, Response, StatusCode};
 use serde_json::{Map, Value};
 use url::{Host, Url};
 
@@ -70,14 +72,33 @@ fn is_loopback(url: &Url) -> bool {
 /// # Errors
 /// [`IssuerError`]
 pub async fn metadata(issuer: &str, http: &HttpClient) -> Result<Map<String, Value>, IssuerError> {
+    metadata_with_date(issuer, http).await.map(|answered| answered.metadata)
+}
+
+/// What an issuer says of itself.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// Its metadata.
+    pub metadata: Map<String, Value>,
+    /// When it was then, by its own clock (RFC 9110 section 6.6.1).
+    pub date: Option<SystemTime>,
+}
+
+/// The same, and tells what time it is there.
+///
+/// # Errors
+/// [`IssuerError`]
+pub async fn metadata_with_date(issuer: &str, http: &HttpClient) -> Result<Answered, IssuerError> {
     let mut status = StatusCode::OK;
     for place in places(issuer)? {
-        let body;
-        (status, body) = get(place.as_str(), http).await?;
-        let found = serde_json::from_slice::<Map<String, Value>>(&body).ok().filter(|_| status == StatusCode::OK);
+        let answer = ask(place.as_str(), http).await?;
+        status = answer.status();
+        let date = answer.headers().get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        let found = serde_json::from_slice::<Map<String, Value>>(answer.body());
+        let found = found.ok().filter(|_| status == StatusCode::OK);
         let told = found.as_ref().and_then(|found| found.get("issuer")).and_then(Value::as_str);
         match (told, found.as_ref()) {
-            (Some(told), Some(found)) if told == issuer => return Ok(found.clone()),
+            (Some(told), Some(found)) if told == issuer => return Ok(Answered { metadata: found.clone(), date }),
             (Some(told), _) => return Err(IssuerError::Other { issuer: issuer.into(), told: printable(told) }),
             _ => {}
         }
@@ -90,11 +111,15 @@ pub async fn metadata(issuer: &str, http: &HttpClient) -> Result<Map<String, Val
 /// # Errors
 /// [`IssuerError`]
 pub async fn get(address: &str, http: &HttpClient) -> Result<(StatusCode, Bytes), IssuerError> {
+    let answer = ask(address, http).await?;
+    Ok((answer.status(), answer.into_body()))
+}
+
+async fn ask(address: &str, http: &HttpClient) -> Result<Response<Bytes>, IssuerError> {
     let url = secure("address", address)?;
     let request = Request::get(url.as_str()).header("accept", "application/json").body(Bytes::new());
     let request = request.map_err(|_| IssuerError::Insecure { what: "address", address: printable(address) })?;
-    let answer = http.call(request).await?;
-    Ok((answer.status(), answer.into_body()))
+    Ok(http.call(request).await?)
 }
 
 /// Where metadata may be: behind the issuer's path, or (RFC 8414 section 3) before it.

@@ -1,6 +1,7 @@
 //! TLS of the control channel: the system's OpenSSL, on either side.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
@@ -51,11 +52,20 @@ pub enum TlsError {
     Setup(#[from] ErrorStack),
 }
 
+/// The server's side, as its files were when they were read.
+#[derive(Clone)]
+pub struct ServerTls {
+    /// Takes connections.
+    pub acceptor: SslAcceptor,
+    /// The authorities whose clients may prove who they are, in PEM; empty: nobody's.
+    pub authorities: Arc<[u8]>,
+}
+
 /// The server's side: TLS 1.2 and 1.3, HTTP/2 only.
 ///
 /// # Errors
 /// [`TlsError`]
-pub fn acceptor(files: &TlsFiles) -> Result<SslAcceptor, TlsError> {
+pub fn server(files: &TlsFiles) -> Result<ServerTls, TlsError> {
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     let file = |what, path: &Path| {
         let path = path.to_owned();
@@ -64,15 +74,17 @@ pub fn acceptor(files: &TlsFiles) -> Result<SslAcceptor, TlsError> {
     builder.set_certificate_chain_file(&files.certificate).map_err(file("certificate", &files.certificate))?;
     builder.set_private_key_file(&files.key, SslFiletype::PEM).map_err(file("private key", &files.key))?;
     builder.check_private_key().map_err(file("private key, which is not the certificate's:", &files.key))?;
-    if let Some(authorities) = &files.client_ca {
-        let fault = file("certificates of clients' authorities", authorities);
+    let mut authorities = Vec::new();
+    if let Some(path) = &files.client_ca {
+        authorities = std::fs::read(path).map_err(|source| TlsError::Read { path: path.clone(), source })?;
+        let (authorities, fault) = (path, file("certificates of clients' authorities", path));
         builder.set_ca_file(authorities).map_err(fault)?;
         // Asked for, not insisted on: a token does as well.
         builder.set_verify(SslVerifyMode::PEER);
         builder.set_session_id_context(b"s2cs")?;
     }
     builder.set_alpn_select_callback(|_, offered| select_next_proto(ALPN_H2, offered).ok_or(AlpnError::NOACK));
-    Ok(builder.build())
+    Ok(ServerTls { acceptor: builder.build(), authorities: authorities.into() })
 }
 
 /// The client's side. With a certificate file, only what that file vouches for is

@@ -16,12 +16,13 @@ use super::endpoint::Endpoint;
 use super::introspection::Introspection;
 use super::jwt::JwtTokens;
 use super::keys::Keys;
+use crate::credentials;
 use crate::http::HttpClient;
 use crate::issuer::secure;
 use crate::tls::TlsError;
 
 /// A provider, unchecked.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderSettings {
     /// What rules and logs call it; its kind by default.
@@ -153,6 +154,12 @@ impl Providers {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(|provider| provider.name.clone()).collect()
+    }
+
+    /// Their names, who they say they are, and what is trusted besides the system's.
+    pub fn issuers(&self) -> impl Iterator<Item = (&str, &str, Option<&Path>)> {
+        let issued = self.0.iter().filter_map(|provider| provider.issuer.as_deref().map(|issuer| (provider, issuer)));
+        issued.map(|(provider, issuer)| (provider.name.as_str(), issuer, provider.ca_file.as_deref()))
     }
 
     /// What tokens are for, in the words of the deployed release.
@@ -295,11 +302,8 @@ impl Kind {
 
 /// Reads a secret, and tells whether others can, too.
 fn read_secret(path: &Path) -> Result<(SecretString, bool), String> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let is_name = path.components().count() == 1;
-    let credential = credentials.filter(|_| is_name).map(|folder| folder.join(path)).filter(|path| path.is_file());
-    let path = credential.as_deref().unwrap_or(path);
-    let text = fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let path = credentials::resolve(path);
+    let text = fs::read_to_string(&path).map_err(|e| e.to_string())?;
     let mode = path.metadata().map_err(|e| e.to_string())?.permissions().mode();
     match text.trim() {
         "" => Err("it is empty".into()),

@@ -15,9 +15,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::token::TokenChoice;
 use crate::causes::causes;
 use crate::client::{ClientError, Gateway, Security};
+use crate::doctor::Way;
 use crate::login::LoginError;
 use crate::session::{Endpoint, NetworkError, Uid, parse_network};
 
+/// What is told of a command that the user interrupted.
+const INTERRUPTED: &str = "INTERRUPTED";
 /// The certificate that is looked for when none is named.
 const DEFAULT_CERT: &str = "server.crt";
 
@@ -69,6 +72,19 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
+    /// How it is protected, for who looks at that alone.
+    pub(crate) fn way(&self) -> Way {
+        match self.protection.security(None) {
+            Security::Plain => Way::Plain,
+            Security::Tls(trusted) | Security::Mutual { trusted, .. } => Way::Tls(trusted),
+        }
+    }
+
+    /// Connects without any token.
+    pub(crate) async fn connect_as_nobody(&self, address: &Endpoint) -> Result<Gateway, Failure> {
+        self.protection.connect_as_nobody(address).await
+    }
+
     /// Connects, to send the token that is there for this gateway.
     pub(crate) async fn connect(&self, address: &Endpoint) -> Result<Gateway, Failure> {
         self.connect_trusting(address, None).await
@@ -115,6 +131,17 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// It, for people.
+    pub(crate) fn story(&self) -> String {
+        match self {
+            Self::Client(e) => e.story(),
+            Self::Local { message, .. } => message.clone(),
+            Self::Interrupted => "interrupted; everything was released".into(),
+        }
+    }
+}
+
 /// Runs a client's command to its exit code.
 pub(crate) fn run_client(
     program: &str,
@@ -134,19 +161,22 @@ pub(crate) fn run_client(
 
 /// Tells a failure, as text on stderr or as JSON on stdout, and gives the exit code.
 fn finish(program: &str, json: bool, outcome: Result<ExitCode, Failure>) -> ExitCode {
-    let (code, message, exit) = match outcome {
+    let failure = match outcome {
         Ok(exit) => return exit,
-        Err(Failure::Client(e)) => (e.code(), e.story(), 1),
-        Err(Failure::Local { code, message }) => {
-            let exit = match code {
-                "USAGE" => 2,
-                "INTERRUPTED" => 130,
-                _ => 1,
-            };
-            (code.to_owned(), message, exit)
-        }
-        Err(Failure::Interrupted) => ("INTERRUPTED".to_owned(), "interrupted; everything was released".to_owned(), 130),
+        Err(failure) => failure,
     };
+    let code = match &failure {
+        Failure::Client(e) => e.code(),
+        Failure::Local { code, .. } => (*code).to_owned(),
+        Failure::Interrupted => INTERRUPTED.to_owned(),
+    };
+    let exit = match code.as_str() {
+        _ if matches!(failure, Failure::Client(_)) => 1,
+        "USAGE" => 2,
+        INTERRUPTED => 130,
+        _ => 1,
+    };
+    let message = failure.story();
     if json {
         print_json(&json!({ "error": { "code": code, "message": message } }));
     } else {

@@ -12,6 +12,7 @@ macro_rules! say {
 
 pub mod appctrl;
 mod browser;
+mod doctor;
 mod drain;
 mod gateway;
 mod login;
@@ -23,6 +24,7 @@ pub mod s2cs;
 pub mod s2fw;
 pub mod s2uc;
 mod sessions;
+mod setup;
 mod token;
 mod top;
 mod tunnel;

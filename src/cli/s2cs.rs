@@ -11,11 +11,13 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
+use super::doctor::{GatewayDoctor, gateway_doctor};
 use super::drain::{Drain, drain};
 use super::policy::{self, PolicyCommand};
+use super::setup::{Setup, setup};
 use crate::backend::{Chosen, Needs, Programs};
 use crate::causes::causes;
-use crate::config::{Config, Faults, Settings};
+use crate::config::{Config, Faults, Settings, Source};
 use crate::daemon::Ended;
 use crate::session::{Host, Role};
 use crate::{daemon, supervisor, threads, tls};
@@ -74,6 +76,10 @@ enum Command {
     },
     /// Have the control server on this host take no new sessions, and end the present ones
     Drain(Box<Drain>),
+    /// Write a configuration, asking what is not said, and check it
+    Setup(Box<Setup>),
+    /// Look at what a gateway needs, and say what to do
+    Doctor(Box<GatewayDoctor>),
     /// Tell what the rules say of a caller and a request
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -135,6 +141,8 @@ pub fn main() -> ExitCode {
         None => serve(cli.settings, cli.logging.verbose == Some(true)),
         Some(Command::Check { settings, json }) => check(*settings, json),
         Some(Command::Backends { settings, json }) => backends(*settings, json),
+        Some(Command::Setup(command)) => exit(setup(*command)),
+        Some(Command::Doctor(command)) => gateway_doctor(*command),
         Some(Command::Drain(command)) => drain(*command).unwrap_or_else(|faults| faulty(&faults)),
         Some(Command::Policy(PolicyCommand::Explain(command))) => policy::explain(&command),
         Some(Command::Cert(cert)) => exit(make_certificate(&cert)),
@@ -168,8 +176,8 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
-    let config = match Config::load(settings) {
-        Ok(config) => config,
+    let (source, config) = match Source::load(settings) {
+        Ok(loaded) => loaded,
         Err(faults) => return faulty(&faults),
     };
     say!("s2cs {}: {}", env!("CARGO_PKG_VERSION"), who_may(&config));
@@ -199,7 +207,7 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
             return exit(Err(format!("failed to make threads: {e}; have its limit raised (ulimit -u, TasksMax=)")));
         }
     };
-    match runtime.block_on(daemon::run(config, programs, ready)) {
+    match runtime.block_on(daemon::run(source, config, programs, ready)) {
         Ok(Ended::Released) => ExitCode::SUCCESS,
         // Nothing is dropped: everything that must last is on disk already.
         Ok(Ended::Left) => std::process::exit(0),
@@ -239,7 +247,7 @@ fn check(settings: Settings, json: bool) -> ExitCode {
     let faults = match Config::load(settings) {
         Ok(mut config) => {
             notes.append(&mut config.notes);
-            let certificate = config.tls.as_ref().and_then(|files| tls::acceptor(files).err());
+            let certificate = config.tls.as_ref().and_then(|files| tls::server(files).err());
             let certificate = certificate.map(|e| format!("failed to {}", causes(&e)));
             certificate.into_iter().chain(missing_programs(&config, &Programs::default())).collect()
         }

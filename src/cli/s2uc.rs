@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use serde_json::json;
 
+use super::doctor::{UserDoctor, user_doctor};
 use super::gateway::{Channel, Failure, Interrupts, List, network, print_json, run_client, uid};
 use super::login::{self, Login};
 use super::logins::{self, CheckAuth, Logout};
@@ -67,6 +68,8 @@ enum Command {
     Status(At),
     /// Have the gateway on this host take no new sessions, and end the present ones
     Drain(Drain),
+    /// Look how far one gets with a gateway, and say what to do
+    Doctor(UserDoctor),
     /// Get a token for a gateway, and keep it
     Login(Login),
     /// Revoke and forget tokens
@@ -179,6 +182,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Renew(command) => sessions::renew(command, json).await,
         Command::Status(command) => sessions::status(command, json).await,
         Command::Drain(command) => sessions::drain(command, json).await,
+        Command::Doctor(command) => user_doctor(command, json).await,
         Command::Login(command) => login::login(command, json).await,
         Command::Logout(command) => logins::logout(command, json).await,
         Command::CheckAuth(command) => logins::check_auth(command, json).await,

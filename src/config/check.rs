@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use super::{Config, Settings, TlsFiles, access, amounts, deployed};
 use crate::backend::{Catalog, Manifest};
 use crate::causes::causes;
+use crate::credentials;
 use crate::engine::{self, WeakKeys};
 use crate::firewall::Firewall;
 use crate::policy::{Ground, SourcePolicy};
@@ -181,8 +182,11 @@ fn check_tls(settings: &Settings, listen: SocketAddr, faults: &mut Vec<String>) 
         }
         return None;
     }
-    let certificate = settings.server_crt.clone().unwrap_or_else(|| "server.crt".into());
-    let key = settings.server_key.clone().unwrap_or_else(|| "server.key".into());
+    let file = |given: &Option<PathBuf>, default: &str| {
+        credentials::resolve(given.as_deref().unwrap_or_else(|| Path::new(default)))
+    };
+    let certificate = file(&settings.server_crt, "server.crt");
+    let key = file(&settings.server_key, "server.key");
     let missing: Vec<_> = [&certificate, &key]
         .into_iter()
         .filter(|path| !path.is_file())
@@ -195,7 +199,7 @@ fn check_tls(settings: &Settings, listen: SocketAddr, faults: &mut Vec<String>) 
             missing.join(" and no ")
         ));
     }
-    Some(TlsFiles { certificate, key, client_ca: settings.client_ca.clone() })
+    Some(TlsFiles { certificate, key, client_ca: settings.client_ca.as_deref().map(credentials::resolve) })
 }
 
 pub(super) fn check_state_dir(given: Option<PathBuf>, faults: &mut Vec<String>) -> Option<PathBuf> {
@@ -220,6 +224,10 @@ pub(super) fn check_state_dir(given: Option<PathBuf>, faults: &mut Vec<String>) 
 }
 
 fn default_state_dir() -> Option<PathBuf> {
+    // systemd.exec(5): what StateDirectory= has made for us; several are set apart by colons.
+    if let Some(made) = std::env::var_os("STATE_DIRECTORY") {
+        return std::env::split_paths(&made).next();
+    }
     if nix::unistd::geteuid().is_root() {
         return Some("/var/lib/scistream".into());
     }

@@ -8,6 +8,7 @@ mod access;
 mod amounts;
 mod check;
 mod deployed;
+mod reload;
 mod settings;
 pub(crate) use settings::boolean;
 
@@ -24,6 +25,7 @@ use crate::firewall::Firewall;
 use crate::session::Tcp;
 use crate::supervisor::Sandbox;
 
+pub use reload::{Change, Counts, Reloaded, Source};
 pub use settings::{Settings, TcpSettings};
 
 /// Everything that was said, checked.
@@ -108,9 +110,8 @@ impl Config {
     /// # Errors
     /// [`Faults`], all of them.
     pub fn load(flags: Settings) -> Result<Self, Faults> {
-        let mut faults = Vec::new();
-        let file = flags.config.as_deref().map(|path| Settings::from_file(path, &mut faults)).unwrap_or_default();
-        Self::check(flags.over(file), faults)
+        let (settings, faults) = Settings::gathered(flags);
+        Self::check(settings, faults)
     }
 
     /// Checks settings, wherever they are from. What is wrong joins the `faults` that were found before.

@@ -65,16 +65,17 @@ pub struct Settings {
     #[arg(long, value_name = "SOCKET")]
     pub firewall: Option<PathBuf>,
     /// Where sessions keep their keys, configurations and logs
-    /// [default: /var/lib/scistream for root, else ~/.local/state/scistream]
+    /// [default: what systemd has made for it, /var/lib/scistream for root, else ~/.local/state/scistream]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Where a site puts backends/ and templates/ of its own [default: /etc/scistream]
     #[arg(long, value_name = "DIR")]
     pub site_dir: Option<PathBuf>,
-    /// Certificate of the control server, PEM [default: server.crt]
+    /// Certificate of the control server, PEM; a bare name may be a credential of systemd's
+    /// [default: server.crt]
     #[arg(long, value_name = "FILE")]
     pub server_crt: Option<PathBuf>,
-    /// Its private key, PEM [default: server.key]
+    /// Its private key, PEM, in the same way [default: server.key]
     #[arg(long, value_name = "FILE")]
     pub server_key: Option<PathBuf>,
     /// TLS on the control channel; False only on loopback or with --insecure [default: True]
@@ -187,7 +188,7 @@ pub struct Settings {
 }
 
 /// `[tcp]` in the file. What is not given is left to s2ds, or may not be chosen by clients.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TcpSettings {
     /// Whether small pieces are sent at once.
@@ -232,6 +233,13 @@ impl Settings {
             update_timeout max_sessions max_listeners max_connections enforce_rate max_bandwidth gateway_bandwidth memory_mib tcp least_free_memory drain_grace max_lifetime max_idle
             keep_sessions_on_exit r#type client_id client_secret client_secret_file client_ca allow provider
             site_networks audit_log weak_keys max_calls max_calls_from_address max_bad_tokens max_waiting)
+    }
+
+    /// What the flags say, over the file that they name, and the faults of that.
+    pub(super) fn gathered(flags: Self) -> (Self, Vec<String>) {
+        let mut faults = Vec::new();
+        let file = flags.config.as_deref().map(|path| Self::from_file(path, &mut faults)).unwrap_or_default();
+        (flags.over(file), faults)
     }
 
     /// Reads a file.

@@ -105,18 +105,20 @@ fn read(
 }
 
 fn standing(record: &Record, shared: &Shared) -> Result<Standing, RecordError> {
-    let site = &shared.site;
+    let setup = shared.setup();
+    let site = &setup.site;
     let backend = match &record.backend {
         None => Arc::clone(&site.backend),
         Some(name) => site.catalog.get(name).map_err(|e| RecordError::Foreign(format!("failed to {e}")))?,
     };
     Ok(Standing {
         owner: record.owner.clone(),
+        site: Arc::clone(site),
         weakness: record.weakness,
         backend,
         // Who does not tell may have been asked for it.
         backend_is_asked_for: record.backend_is_asked_for.unwrap_or(true),
-        protection: record.protection.unwrap_or(shared.settings.protection),
+        protection: record.protection.unwrap_or(setup.settings.protection),
         sources: record.sources.iter().copied().collect(),
         capacity: Capacity {
             asked: record.rate,

@@ -18,9 +18,8 @@ const MOST_EARLY: usize = 1000;
 const MOST_EARLY_OF_ONE: usize = 100;
 
 /// All sessions of the gateway.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Directory {
-    most: usize,
     inner: Mutex<Inner>,
 }
 
@@ -78,6 +77,8 @@ pub enum Found {
 /// How much of the gateway one caller may have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
+    /// Sessions of everybody's at once.
+    pub(super) of_all: usize,
     /// Sessions at once; `None`: as many as the gateway has.
     pub(super) sessions: Option<usize>,
     /// REQs that wait for their HELLO at once.
@@ -93,10 +94,6 @@ pub(super) struct Claim<'a> {
 }
 
 impl Directory {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, inner: Mutex::default() }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,8 +107,8 @@ impl Directory {
         if inner.sessions.contains_key(&session) {
             return Err(Refusal::Exists(session));
         }
-        if inner.sessions.len() >= self.most {
-            return Err(Refusal::Full { what: "sessions", limit: self.most });
+        if inner.sessions.len() >= share.of_all {
+            return Err(Refusal::Full { what: "sessions", limit: share.of_all });
         }
         let theirs = inner.sessions.values().filter(|place| place.owner().is(owner));
         let (mut have, mut wait) = (0, 0);
@@ -258,7 +255,9 @@ impl Directory {
 
     /// All sessions, in no order.
     pub(super) fn all(&self) -> Vec<SessionHandle> {
-        self.lock().sessions.values().filter_map(Place::handle).cloned().collect()
+        let inner = self.lock();
+        failpoint!("directory-held");
+        inner.sessions.values().filter_map(Place::handle).cloned().collect()
     }
 }
 

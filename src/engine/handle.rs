@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::feed::SessionView;
 use super::refusal::{Code, Refusal};
+use super::settings::Setup;
 use super::{Announced, Serving};
 use crate::auth::Caller;
 use crate::flows::Ledger;
@@ -21,6 +22,8 @@ pub(super) struct Announcement {
     pub(super) endpoints: Vec<Endpoint>,
     /// What the endpoints are, for a PROD session.
     pub(super) targets: Vec<TargetAddr>,
+    /// What counted when they were permitted.
+    pub(super) under: Arc<Setup>,
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
@@ -38,6 +41,8 @@ pub(super) enum Order {
     },
     Retarget {
         targets: Vec<TargetAddr>,
+        /// What counted when they were permitted.
+        under: Arc<Setup>,
         answer: Answer<Serving>,
     },
     /// A new lifetime from now on; `None`: unlimited.

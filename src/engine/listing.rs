@@ -69,12 +69,12 @@ impl Engine {
         if self.shared.feed.is_full() {
             return Err(Refusal::Full { what: "watchers", limit: feed::MOST_WATCHERS });
         }
-        let (policy, by) = (Arc::clone(&self.shared.settings.policy), by.clone());
+        let (shared, by) = (Arc::clone(&self.shared), by.clone());
         let since = self.shared.feed.since(after).ok_or(Refusal::EventsGone)?;
         Ok(since.of(move |event| {
             // Its share is the watcher's for as long as it watches.
             let _turn = &turn;
-            policy.may_control(&by, &event.session.owner)
+            shared.setup().settings.policy.may_control(&by, &event.session.owner)
         }))
     }
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 pub use admission::raise_descriptor_limit;
@@ -42,8 +42,8 @@ pub use listing::Listed;
 use minutes::Call;
 use obituaries::Obituaries;
 pub use refusal::{Code, Refusal};
-use settings::shorter;
 pub use settings::{Settings, WeakKeys};
+use settings::{Setup, shorter};
 
 use crate::audit::Audit;
 use crate::auth::Caller;
@@ -67,8 +67,7 @@ pub struct Engine {
 /// What every session needs of the gateway.
 #[derive(Debug)]
 struct Shared {
-    settings: Settings,
-    site: Arc<Site>,
+    setup: watch::Sender<Arc<Setup>>,
     state: StateFolder,
     ports: Ports,
     audit: Audit,
@@ -86,16 +85,40 @@ impl Engine {
     /// An engine without sessions, in the runtime of the caller.
     #[must_use]
     pub fn new(settings: Settings, site: Site, state: StateFolder, ports: Ports, audit: Audit) -> Self {
-        let directory = Directory::new(settings.max_sessions);
-        let (site, looks) = (Arc::new(site), Arc::new(Semaphore::new(1)));
+        let (directory, looks) = (Directory::default(), Arc::new(Semaphore::new(1)));
         let (feed, meter, obituaries) = (Feed::new(state.sequence()), Meter::start(), Obituaries::default());
         let divider = settings.bandwidth.gateway.map(Divider::of);
-        let shared = Shared { settings, site, state, ports, audit, directory, obituaries, feed, meter, divider, looks };
+        let setup = watch::Sender::new(Arc::new(Setup { settings, site: Arc::new(site) }));
+        let shared = Shared { setup, state, ports, audit, directory, obituaries, feed, meter, divider, looks };
         Self { shared: Arc::new(shared) }
     }
 
-    fn policy(&self) -> &Policy {
-        &self.shared.settings.policy
+    /// Other settings count from now on, and every session is looked at by them: one
+    /// that may not go on by the new policy ends. What a session was let in with besides
+    /// stays as it is, and so does what the gateway may move in all.
+    pub fn change(&self, settings: Settings, site: Site) {
+        let before = self.shared.setup().settings.bandwidth.gateway;
+        debug_assert_eq!(settings.bandwidth.gateway, before, "there is one divider for good");
+        self.shared.setup.send_replace(Arc::new(Setup { settings, site: Arc::new(site) }));
+    }
+
+    /// How many sessions there are, from whoever keeps them all. Without an answer the
+    /// gateway hangs, whatever else of it runs.
+    pub async fn pulse(&self) -> usize {
+        let engine = self.clone();
+        // On a thread that sessions run on, and not on the one that asks.
+        let answer = tokio::spawn(async move { engine.sessions() }).await;
+        answer.unwrap_or_default()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.shared.directory.all().len()
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.shared.setup().settings.policy)
     }
 
     fn call(&self, name: &'static str, by: &Requester, about: impl ToString) -> Call {
@@ -110,9 +133,10 @@ impl Engine {
     pub async fn announce(&self, command: Announce) -> Result<Announced, Refusal> {
         let mut call = self.call("HELLO", &command.requester, command.uid.digest()).naming(&command.endpoints);
         let Announce { requester, uid, role, endpoints } = command;
-        let (uid, waited) = (uid.digest(), self.shared.settings.hello_timeout);
-        let speaks = |owner: &Caller| self.policy().may_announce(&requester.caller, owner);
-        call.or_refused(self.policy().knows(&requester.caller))?;
+        let (uid, waited) = (uid.digest(), self.shared.setup().settings.hello_timeout);
+        let policy = self.policy();
+        let speaks = |owner: &Caller| policy.may_announce(&requester.caller, owner);
+        call.or_refused(policy.knows(&requester.caller))?;
         let found = self.shared.directory.find_for_hello(uid, role, &requester.caller, &speaks);
         let handle = match call.or_refused(found)? {
             Found::Now(handle) => handle,
@@ -147,6 +171,12 @@ impl Engine {
         by: &Caller,
         endpoints: Vec<Endpoint>,
     ) -> Result<Announcement, Refusal> {
+        let under = self.shared.setup();
+        let policy = &under.settings.policy;
+        if !policy.may_announce(by, &handle.owner) {
+            // It has waited, and this has changed meanwhile.
+            return Err(Refusal::Unknown { uid: handle.session.uid, role: Some(handle.session.role) });
+        }
         // A CONS application names what it would connect to, which is no target of ours.
         let targets = match handle.session.role {
             Role::Cons => vec![],
@@ -154,9 +184,9 @@ impl Engine {
                 let why = "a PROD application must name at least one endpoint".into();
                 return Err(Refusal::BadField { field: "prod_listeners", why });
             }
-            Role::Prod => self.policy().resolve(Self::answerable(handle, by), Role::Prod, &endpoints).await?,
+            Role::Prod => policy.resolve(Self::answerable(handle, by), Role::Prod, &endpoints).await?,
         };
-        Ok(Announcement { endpoints, targets })
+        Ok(Announcement { endpoints, targets, under })
     }
 
     /// A HELLO that could not even be read: a REQ that waits for it fails at once.
@@ -184,14 +214,16 @@ impl Engine {
             let why = "a CONS session must be told the other facility's listeners".into();
             return call.or_refused(Err(Refusal::BadField { field: "remote_listeners", why }));
         }
-        call.or_refused(self.policy().knows(&requester.caller))?;
+        let under = self.shared.setup();
+        let policy = &under.settings.policy;
+        call.or_refused(policy.knows(&requester.caller))?;
         let owner = Self::answerable(&handle, &requester.caller);
-        let resolved = self.policy().resolve(owner, role, &targets).await.map_err(Refusal::from);
+        let resolved = policy.resolve(owner, role, &targets).await.map_err(Refusal::from);
         if let Ok(targets) = &resolved {
             call.resolved(targets);
         }
         let targets = call.decided(resolved)?;
-        call.came_to(handle.ask(|answer| Order::Retarget { targets, answer }).await)
+        call.came_to(handle.ask(|answer| Order::Retarget { targets, under, answer }).await)
     }
 
     fn find(&self, session: SessionId, by: &Caller) -> Result<SessionHandle, Refusal> {
@@ -222,7 +254,7 @@ impl Engine {
         uid: &Uid,
         lifetime: Option<Duration>,
     ) -> Result<Vec<SessionView>, Refusal> {
-        let lifetime = self.shared.settings.lifetime(lifetime);
+        let lifetime = self.shared.setup().settings.lifetime(lifetime);
         let handles =
             self.shared.directory.find_all(uid.digest(), &|owner| self.policy().may_control(&by.caller, owner));
         let found = match handles.is_empty() {
@@ -258,10 +290,10 @@ impl Engine {
     /// What this gateway is.
     #[must_use]
     pub fn overview(&self) -> Overview {
-        let shared = &self.shared;
+        let (shared, setup) = (&self.shared, self.shared.setup());
         Overview {
-            site: Arc::clone(&shared.site),
-            settings: shared.settings.clone(),
+            site: Arc::clone(&setup.site),
+            settings: setup.settings.clone(),
             ports: shared.ports.range(),
             free_ports: shared.ports.free(),
             sessions: shared.directory.all().len(),
@@ -278,7 +310,7 @@ impl Engine {
     /// When the state folder cannot be read.
     pub async fn adopt(&self) -> std::io::Result<()> {
         let folders = self.shared.state.left()?;
-        let site = Arc::clone(&self.shared.site);
+        let site = Arc::clone(&self.shared.setup().site);
         let look = tokio::task::spawn_blocking(move || Sighting::of(&site.known_programs()));
         let seen = look.await.map_err(std::io::Error::other)?;
         // Side by side: to see processes end takes its time.
@@ -286,21 +318,21 @@ impl Engine {
         for folder in folders {
             match adoption::understand(folder, &self.shared, &seen) {
                 Ok(mut found) => {
-                    let fate = review::review(&mut found, &self.shared);
+                    let fate = review::on_adoption(&mut found, &self.shared);
                     // Whatever the limit is today: it is here.
                     let place = self.shared.directory.claim_again(found.session, &found.standing.owner);
                     let resumed = session_task::resume(found, fate, Arc::clone(&self.shared), seen.clone());
-                    resuming.push(async {
-                        let resumed = resumed.await;
-                        place.fill(resumed.handle, &|_| false);
-                        tokio::spawn(resumed.run);
-                        resumed.settled
-                    });
+                    resuming.push(async { (place, resumed.await) });
                 }
                 Err(unusable) => unusable.clear_away(&self.shared, &seen),
             }
         }
-        let settling = join_all(resuming).await;
+        let mut settling = Vec::new();
+        for (place, resumed) in join_all(resuming).await {
+            place.fill(resumed.handle, &|_| false);
+            tokio::spawn(resumed.run);
+            settling.push(resumed.settled);
+        }
         if let Some(divider) = &self.shared.divider {
             divider.start();
         }
@@ -314,6 +346,8 @@ impl Engine {
 #[derive(Debug, Clone)]
 struct Standing {
     owner: Caller,
+    /// What serves it, as it was when it was let in.
+    site: Arc<Site>,
     weakness: Option<Weakness>,
     backend: Arc<Manifest>,
     /// And not what the gateway chose.
@@ -353,10 +387,15 @@ async fn end_all(handles: Vec<SessionHandle>, why: &ReleaseReason) {
 }
 
 impl Shared {
+    fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.setup.borrow())
+    }
+
     fn listen_ip(&self, role: Role) -> IpAddr {
+        let setup = self.setup();
         match role {
-            Role::Prod => self.settings.wan,
-            Role::Cons => self.settings.lan,
+            Role::Prod => setup.settings.wan,
+            Role::Cons => setup.settings.lan,
         }
     }
 }

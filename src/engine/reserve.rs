@@ -4,12 +4,12 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::directory::Share;
 use super::minutes::Call;
 use super::session_task::{self, SessionParts};
-use super::settings::shorter;
+use super::settings::{Setup, shorter};
 use super::{Engine, Refusal, Reserve, Reserved, Standing, WeakKeys, admission};
 use crate::backend::{Manifest, Needs};
 use crate::policy::{Ask, Grant};
@@ -39,8 +39,10 @@ impl Engine {
         let (uid, owner) = (command.uid.digest(), command.requester.caller.clone());
         let session = SessionId { uid, role: command.role };
         let mut call = self.call("REQ", &command.requester, session);
-        let outcome = match self.admit(&mut call, &command) {
-            Ok(terms) => call.came_to(self.open_session(command, terms).await),
+        let setup = self.shared.setup.subscribe();
+        let now = Arc::clone(&setup.borrow());
+        let outcome = match Self::admit(&now, &mut call, &command) {
+            Ok(terms) => call.came_to(self.open_session(command, terms, now, setup).await),
             Err(refusal) => Err(refusal),
         };
         if outcome.is_err() {
@@ -50,8 +52,8 @@ impl Engine {
     }
 
     /// Whether the session may be at all, and what it may be then.
-    fn admit(&self, call: &mut Call, command: &Reserve) -> Result<Terms, Refusal> {
-        let (settings, site) = (&self.shared.settings, &self.shared.site);
+    fn admit(setup: &Setup, call: &mut Call, command: &Reserve) -> Result<Terms, Refusal> {
+        let Setup { settings, site } = setup;
         let ask = Ask {
             role: command.role,
             connections: command.connections.get(),
@@ -60,7 +62,7 @@ impl Engine {
             backend: command.backend.clone().filter(|name| *name != site.backend.name),
             sources: command.sources.clone(),
         };
-        let outcome = self.policy().admit(&command.requester.caller, &ask).map_err(Refusal::from);
+        let outcome = settings.policy.admit(&command.requester.caller, &ask).map_err(Refusal::from);
         call.by_rule(outcome.as_ref().ok().and_then(|grant| grant.rule.as_ref()));
         let granted = |grant: &Grant| settings.bandwidth.grant(command.rate, grant.bandwidth);
         let capacity = outcome.as_ref().map(granted).unwrap_or_default();
@@ -103,16 +105,20 @@ impl Engine {
         &self,
         command: Reserve,
         terms: Terms,
+        now: Arc<Setup>,
+        setup: watch::Receiver<Arc<Setup>>,
     ) -> Result<oneshot::Receiver<Result<Reserved, Refusal>>, Refusal> {
         let Reserve { requester, uid, role, connections, idle, .. } = command;
         let (session, owner) = (SessionId { uid: uid.digest(), role }, requester.caller);
-        let (site, backend) = (Arc::clone(&self.shared.site), Arc::clone(&terms.backend));
+        let Setup { settings, site } = &*now;
+        let (program_site, backend) = (Arc::clone(site), Arc::clone(&terms.backend));
         let (wanted, bounded) = (terms.sources.clone(), terms.capacity.is_bounded());
-        let look = move || site.find_programs(&backend, Needs { role, sources: &wanted, bounded });
+        let look = move || program_site.find_programs(&backend, Needs { role, sources: &wanted, bounded });
         tokio::task::spawn_blocking(look).await.expect("looking for a program does not panic")?;
-        let share = Share { sessions: terms.max_sessions, waiting: self.shared.settings.max_waiting };
+        let share =
+            Share { of_all: settings.max_sessions, sessions: terms.max_sessions, waiting: settings.max_waiting };
         let place = self.shared.directory.claim(session, &owner, share)?;
-        admission::admit(connections, self.shared.settings.least_free_memory)?;
+        admission::admit(connections, settings.least_free_memory)?;
         let leases = self.lease(role, connections)?;
         let doing = "make the session's folder";
         let folder = self.shared.state.make(session).map_err(|source| Refusal::Internal { doing, source })?;
@@ -121,9 +127,10 @@ impl Engine {
             .map_err(|source| Refusal::Internal { doing: "write the session's key", source })?;
         failpoint!("key-written");
         let (answer, answered) = oneshot::channel();
-        let (shared, max_idle) = (Arc::clone(&self.shared), self.shared.settings.idle(idle));
+        let (shared, max_idle) = (Arc::clone(&self.shared), settings.idle(idle));
         let standing = Standing {
             owner: owner.clone(),
+            site: Arc::clone(site),
             weakness: uid.weakness(),
             backend: terms.backend,
             backend_is_asked_for: terms.backend_is_asked_for,
@@ -133,8 +140,8 @@ impl Engine {
             tcp: terms.tcp,
             max_lifetime: terms.max_lifetime,
         };
-        let parts =
-            SessionParts { session, standing, leases, folder, answer, lifetime: terms.lifetime, max_idle, shared };
+        let lifetime = terms.lifetime;
+        let parts = SessionParts { session, standing, leases, folder, answer, lifetime, max_idle, setup, shared };
         let (handle, task) = session_task::open(parts);
         place.fill(handle, &|by| self.policy().may_announce(by, &owner));
         tokio::spawn(task);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::policy::{BandwidthPolicy, Policy, SourcePolicy, TcpPolicy};
 use crate::session::Protection;
+use crate::supervisor::Site;
 
 /// What the engine is told by the operator.
 #[derive(Debug, Clone)]
@@ -40,6 +41,13 @@ pub struct Settings {
     pub max_lifetime: Option<Duration>,
     /// How long a session may stand without a byte; `None`: unlimited.
     pub max_idle: Option<Duration>,
+}
+
+/// What counts now. A reload puts another one in its place, as a whole.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) settings: Settings,
+    pub(super) site: Arc<Site>,
 }
 
 /// What is done about keys that can be guessed, or are short.

@@ -14,7 +14,7 @@ use crate::auth::Caller;
 use crate::session::{Bandwidth, Protection, Role, Sources, Weight, parse_network};
 
 /// A rule as it is written, `[[allow]]` in the configuration file.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleSettings {
     /// What it is called in explanations and in the audit log; a number by default.

@@ -3,14 +3,16 @@
 //! ports agree. A session is there and works, or is gone with all it had.
 
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use scistream::client::{ClientError, Gateway};
 use scistream::session::{Role, Uid};
 use scistream::store::Record;
 use tokio::task::JoinSet;
 
 use crate::support::app::First;
+use crate::support::manager::Manager;
 use crate::support::tunnel::{ask, open_cons};
 use crate::support::{App, TestGateway, eventually, exchange, session};
 
@@ -108,6 +110,29 @@ async fn ended_at(backend: &str, point: &str, passed_before: usize) -> Fate {
     };
     prod.assert_nothing_left();
     fate
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_whose_directory_hangs_gives_no_sign_of_life() {
+    let mut gateway = TestGateway::start(&[]).await;
+    gateway.end(Signal::SIGTERM).await;
+    let manager = Manager::listen(gateway.folder());
+    let mut environment = manager.environment("300000");
+    environment.push(("FAILPOINTS".into(), "directory-held=8*off->pause".into()));
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    gateway.run_in(&environment).await;
+    manager.hears("WATCHDOG=1", 3).await;
+    // Each sign waits for the last; when none has come for long, there are no more.
+    let mut signs = 0;
+    while manager.times("WATCHDOG=1") > signs {
+        signs = manager.times("WATCHDOG=1");
+        tokio::time::sleep(Duration::from_millis(900)).await;
+    }
+    assert!(signs <= 8, "{signs} signs of life");
+    assert!(!manager.said().iter().any(|word| word == "STOPPING=1"));
+    kill(gateway.pid(), None).expect("it runs, and nobody else would notice");
+    gateway.end(Signal::SIGKILL).await;
+    gateway.run().await;
 }
 
 async fn ended_everywhere(backend: &'static str) {

@@ -19,6 +19,7 @@ mod eavesdroppers;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod firewall;
+mod first_steps;
 mod flows;
 mod gateway_service;
 mod golden;
@@ -31,7 +32,9 @@ mod processes;
 #[path = "../fuzz/src/lib.rs"]
 mod promises;
 mod reliability;
+mod reload;
 mod sandbox;
+mod service_manager;
 mod sources;
 mod strangers;
 mod streams;

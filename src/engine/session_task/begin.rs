@@ -11,6 +11,7 @@ use super::super::adoption::{self, Adoption};
 use super::super::feed::SessionView;
 use super::super::handle::{Answer, Order, SessionHandle};
 use super::super::review::Fate;
+use super::super::settings::Setup;
 use super::super::term::Term;
 use super::super::{Reserved, Shared, Standing};
 use super::{BOOKS_PERIOD, Task};
@@ -30,15 +31,18 @@ pub(in crate::engine) struct SessionParts {
     pub(in crate::engine) answer: Answer<Reserved>,
     pub(in crate::engine) lifetime: Option<Duration>,
     pub(in crate::engine) max_idle: Option<Duration>,
+    /// What counts, from when it was let in.
+    pub(in crate::engine) setup: watch::Receiver<Arc<Setup>>,
     pub(in crate::engine) shared: Arc<Shared>,
 }
 
 /// A session's task, to be spawned once the session is in its place. It ends, and
 /// leaves nothing, when the session ends.
 pub(in crate::engine) fn open(parts: SessionParts) -> (SessionHandle, impl Future<Output = ()> + use<>) {
-    let SessionParts { session, standing, leases, folder, answer, lifetime, max_idle, shared } = parts;
+    let SessionParts { session, standing, leases, folder, answer, lifetime, max_idle, setup, shared } = parts;
     let (mut task, handle, inbox) =
         Task::new(session, standing, Machine::default(), leases, folder, Books::default(), shared);
+    task.setup = setup;
     task.awaits_hello.store(true, Ordering::Release);
     task.waiting_reserve = Some(answer);
     task.term = Term::lasting(lifetime);
@@ -79,7 +83,7 @@ pub(in crate::engine) async fn resume(
         Fate::Ends(why) => {
             let listeners = task.listeners.iter().map(|listener| listener.0).collect();
             let (folder, sources) = (task.folder.places(), &task.standing.sources);
-            task.shared.site.evict(folder, listeners, sources, &seen).await;
+            task.standing.site.evict(folder, listeners, sources, &seen).await;
             handle.end(why)
         }
     };
@@ -99,7 +103,7 @@ impl Task {
         } else {
             // Whatever was coming up when that run ended was confirmed to nobody.
             adoption::end_processes(&self.folder.places().path, &seen);
-            self.deadline = Instant::now() + self.shared.settings.update_timeout;
+            self.deadline = Instant::now() + self.shared.setup().settings.update_timeout;
         }
         settled
     }
@@ -152,7 +156,8 @@ impl Task {
         let task = Self {
             session,
             standing,
-            deadline: Instant::now() + shared.settings.hello_timeout,
+            deadline: Instant::now() + shared.setup().settings.hello_timeout,
+            setup: shared.setup.subscribe(),
             shared,
             machine,
             leases,

@@ -66,7 +66,7 @@ impl Task {
             tracing::error!(%session, "cannot remove the session's key: {e}");
         }
         if let Some(answer) = self.waiting_reserve.take() {
-            let waited = self.shared.settings.hello_timeout;
+            let waited = self.shared.setup().settings.hello_timeout;
             let refusal = match &why {
                 ReleaseReason::NoHello => Refusal::NoHello { session, waited },
                 why => Refusal::Ended { session, why: why.clone() },

@@ -4,6 +4,7 @@
 mod begin;
 mod effects;
 mod journal;
+mod reviewing;
 
 pub(super) use begin::{SessionParts, open, resume};
 
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::feed::SessionView;
 use super::handle::{Announcement, Answer, Order, reply};
 use super::refusal::{Code, Refusal};
+use super::settings::Setup;
 use super::term::{FAR, Term};
 use super::{Announced, Reserved, Serving, Shared, Standing, minutes, shorter};
 use crate::flows::{BooksFile, Gauge};
@@ -38,6 +40,8 @@ struct Task {
     session: SessionId,
     standing: Standing,
     shared: Arc<Shared>,
+    /// What counts; a new one is one that it has not been looked at by.
+    setup: watch::Receiver<Arc<Setup>>,
     machine: Machine,
     /// Empty once the data path has them.
     leases: Vec<PortLease>,
@@ -121,6 +125,7 @@ impl Task {
                 () = abandoned(self.waiting_reserve.as_mut()) => {
                     self.step(Event::Release(ReleaseReason::Abandoned)).await;
                 }
+                Ok(()) = self.setup.changed(), if self.machine.next.is_none() => self.review().await,
                 () = sleep_until(self.books_due) => self.write_books().await,
                 () = sleep_until(self.deadline), if awaited.is_some() => {
                     if let Some(why) = awaited {
@@ -147,7 +152,7 @@ impl Task {
             seat.begin(self.gauge.ledger());
         }
         DataPathParts {
-            site: Arc::clone(&self.shared.site),
+            site: Arc::clone(&self.standing.site),
             backend: Arc::clone(&self.standing.backend),
             session: self.session,
             folder: self.folder.places().clone(),
@@ -184,7 +189,10 @@ impl Task {
                 self.spoil(code, why).await;
             }
             Order::SpoiltHello { .. } => {}
-            Order::Retarget { targets, answer } => self.retarget(targets, answer).await,
+            Order::Retarget { targets, under, answer } => {
+                self.was_permitted(&under);
+                self.retarget(targets, answer).await;
+            }
             Order::Renew { lifetime, answer } => {
                 let lifetime = shorter(lifetime, self.standing.max_lifetime);
                 let before = std::mem::replace(&mut self.term, Term::lasting(lifetime));
@@ -218,7 +226,8 @@ impl Task {
     }
 
     async fn announce(&mut self, announcement: Announcement, answer: Answer<Announced>) {
-        let Announcement { endpoints, targets } = announcement;
+        let Announcement { endpoints, targets, under } = announcement;
+        self.was_permitted(&under);
         if self.machine.state == State::Reserved && self.session.role == Role::Cons {
             self.take_wished_ports(&endpoints);
         }
@@ -290,6 +299,9 @@ impl Task {
             Report::Refused(why) => {
                 tracing::warn!(%session, "the plan was refused: {why}");
                 self.refused = Some(why);
+                if let Some(live) = &self.machine.live {
+                    self.standing.capacity = live.capacity;
+                }
                 self.step(Event::Refused).await;
             }
             Report::Degraded(why) => self.step(Event::Degraded(why)).await,
@@ -341,7 +353,7 @@ impl Task {
             // Tearing down tells why.
         } else if self.machine.state != before.state {
             if self.machine.state == State::Announced {
-                self.deadline = Instant::now() + self.shared.settings.update_timeout;
+                self.deadline = Instant::now() + self.shared.setup().settings.update_timeout;
             }
             self.await_idleness();
             self.publish(&self.machine.state.to_string());

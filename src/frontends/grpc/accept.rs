@@ -12,19 +12,20 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 use openssl::memcmp;
-use openssl::ssl::{Ssl, SslAcceptor};
+use openssl::ssl::Ssl;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
 
-use super::Operators;
 use super::seats::{Seat, Seats};
+use super::{Operators, Reception};
 use crate::auth::{Caller, certified, share_of};
 use crate::store::OperatorWord;
+use crate::tls::ServerTls;
 
 /// Handshakes that may be under way at once.
 const MOST_HANDSHAKES: usize = 256;
@@ -53,12 +54,19 @@ pub(super) enum Peer {
         /// The one of ours that they reached.
         local: SocketAddr,
         /// Whom their certificate names, if they have one.
-        certified: Option<Caller>,
+        certified: Option<Certified>,
         /// Its place among all connections.
         seat: Arc<Seat>,
     },
     /// Root, or the user that we run as, over the unix socket in the state folder.
     Operator,
+}
+
+/// Whom a certificate names, and the authorities that were trusted to vouch for it.
+#[derive(Debug, Clone)]
+pub(super) struct Certified {
+    caller: Caller,
+    by: Arc<[u8]>,
 }
 
 impl Peer {
@@ -81,11 +89,15 @@ impl Peer {
         }
     }
 
-    /// Who it is, where the connection itself says so.
-    pub(super) fn certified(&self) -> Option<&Caller> {
+    /// Who it is, where the connection itself says so, and those who vouched for it are
+    /// the ones that are trusted now.
+    pub(super) fn certified(&self, now: Option<&ServerTls>) -> Option<&Caller> {
         match self {
             Self::Operator => Some(&Caller::Operator),
-            Self::Tcp { certified, .. } => certified.as_ref(),
+            Self::Tcp { certified, .. } => {
+                let certified = certified.as_ref()?;
+                now.is_some_and(|now| now.authorities == certified.by).then_some(&certified.caller)
+            }
         }
     }
 
@@ -105,7 +117,7 @@ impl Peer {
 /// [`Seats`].
 pub(super) async fn accept(
     listener: TcpListener,
-    tls: Option<SslAcceptor>,
+    reception: watch::Receiver<Reception>,
     ready: mpsc::Sender<io::Result<ControlStream>>,
 ) {
     let mut under_way = VecDeque::new();
@@ -126,7 +138,7 @@ pub(super) async fn accept(
         let from = share_of(peer.ip());
         // One that has gone already has no address any more.
         let Ok(local) = stream.local_addr() else { continue };
-        let (tls, ready, seats) = (tls.clone(), ready.clone(), seats.clone());
+        let (tls, ready, seats) = (reception.borrow().tls.clone(), ready.clone(), seats.clone());
         // Ends by its deadline at the latest.
         let handshake = tokio::spawn(async move {
             match timeout(HANDSHAKE_DEADLINE, handshake(stream, tls)).await {
@@ -203,17 +215,17 @@ async fn says(mut stream: UnixStream, word: OperatorWord) -> io::Result<UnixStre
 
 async fn handshake(
     stream: TcpStream,
-    tls: Option<SslAcceptor>,
-) -> Result<(Box<dyn Io>, Option<Caller>), Box<dyn std::error::Error + Send + Sync>> {
+    tls: Option<ServerTls>,
+) -> Result<(Box<dyn Io>, Option<Certified>), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         return Ok((Box::new(stream), None));
     };
-    let mut stream = SslStream::new(Ssl::new(tls.context())?, stream)?;
+    let mut stream = SslStream::new(Ssl::new(tls.acceptor.context())?, stream)?;
     Pin::new(&mut stream).accept().await?;
     // There is one only if an authority of the site's vouches for it.
-    let certified = stream.ssl().peer_certificate().as_deref().and_then(certified);
-    Ok((Box::new(stream), certified))
+    let caller = stream.ssl().peer_certificate().as_deref().and_then(certified);
+    Ok((Box::new(stream), caller.map(|caller| Certified { caller, by: tls.authorities })))
 }
 
 impl Connected for ControlStream {

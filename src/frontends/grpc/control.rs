@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use scistream_proto as wire;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use wire::control_server::Control;
 use wire::sci_stream_control_server::SciStreamControl;
 
+use super::Reception;
 use super::gatekeeper::requester;
 use super::parse;
 use super::status::status;
@@ -48,22 +50,27 @@ impl Manners {
 }
 
 /// Serves both names from one engine.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct ControlService {
     pub(super) engine: Engine,
-    pub(super) manners: Manners,
+    pub(super) reception: watch::Receiver<Reception>,
 }
 
 impl ControlService {
+    fn told(&self, role: Role, listeners: &[ListenAddr]) -> Vec<String> {
+        self.reception.borrow().manners.told(role, listeners)
+    }
+
     async fn reserve(&self, by: Requester, message: wire::Request) -> Result<wire::Response, Refusal> {
         let uid = parse::uid(&message.uid)?;
         let (digest, caller) = (uid.digest(), by.caller.clone());
-        let command = parse::reserve(by, uid, &message, self.manners.max_listeners)
-            .inspect_err(|_| self.engine.spoil_request(digest, &caller))?;
+        let most = self.reception.borrow().manners.max_listeners;
+        let command =
+            parse::reserve(by, uid, &message, most).inspect_err(|_| self.engine.spoil_request(digest, &caller))?;
         let role = command.role;
         let reserved = self.engine.reserve(command).await?;
         Ok(wire::Response {
-            listeners: self.manners.told(role, &reserved.listeners),
+            listeners: self.told(role, &reserved.listeners),
             prod_listeners: reserved.announced.iter().map(ToString::to_string).collect(),
             bandwidth: reserved.capacity.limit.map_or(0, Bandwidth::kilobytes_per_second),
         })
@@ -76,7 +83,7 @@ impl ControlService {
             self.engine.spoil_hello(digest, parse::role(&message.role).ok(), &caller, refusal);
         })?;
         let announced = self.engine.announce(command).await?;
-        let listeners = self.manners.told(announced.role, &announced.listeners);
+        let listeners = self.told(announced.role, &announced.listeners);
         Ok(match announced.role {
             Role::Prod => wire::AppResponse { message: "Sending Prod listeners...".into(), listeners: vec![] },
             Role::Cons => wire::AppResponse { message: "Sending listeners...".into(), listeners },
@@ -88,7 +95,7 @@ impl ControlService {
         let role = command.role;
         let serving = self.engine.retarget(command).await?;
         Ok(wire::Response {
-            listeners: self.manners.told(role, &serving.listeners),
+            listeners: self.told(role, &serving.listeners),
             prod_listeners: serving.targets.iter().map(ToString::to_string).collect(),
             ..wire::Response::default()
         })

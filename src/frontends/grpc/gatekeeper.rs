@@ -11,22 +11,24 @@ use std::task::{Context, Poll};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
+use super::Reception;
 use super::accept::Peer;
 use super::body::in_time;
 use super::status::not_let_in;
 use crate::audit::{Audit, Entry, What};
-use crate::auth::{Caller, Guard, GuardError, ISSUER_HEADER, Token, share_of};
+use crate::auth::{Caller, GuardError, ISSUER_HEADER, Token, share_of};
 use crate::engine::Requester;
 
 /// Lets callers in, and writes down whom it does not.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Gatekeeper {
-    /// Who finds out who calls.
-    guard: Guard,
+    /// How callers are let in now.
+    reception: watch::Receiver<Reception>,
     /// Where it is written down.
     audit: Audit,
     /// How often it is, of one address.
@@ -62,10 +64,10 @@ impl Need {
 }
 
 impl Gatekeeper {
-    /// Has `guard` find out who calls, and writes down whom it does not let in.
+    /// Has the guard of `reception` find out who calls, and writes down whom it does not let in.
     #[must_use]
-    pub fn new(guard: Guard, audit: Audit) -> Self {
-        Self { guard, audit, notes: Arc::new(RateLimiter::keyed(Quota::per_minute(MOST_NOTES))) }
+    pub fn new(reception: watch::Receiver<Reception>, audit: Audit) -> Self {
+        Self { reception, audit, notes: Arc::new(RateLimiter::keyed(Quota::per_minute(MOST_NOTES))) }
     }
 
     /// Says who calls, or what they are answered.
@@ -74,11 +76,12 @@ impl Gatekeeper {
         let address = peer.and_then(Peer::address);
         let (path, need) = (request.uri.path(), Need::of(request.uri.path()));
         let token = token_in(&request.headers);
-        let certified = peer.and_then(Peer::certified);
+        let Reception { guard, tls, .. } = self.reception.borrow().clone();
+        let certified = peer.and_then(|peer| peer.certified(tls.as_ref()));
         let outcome = match (need, &token) {
-            (Need::Courtesy, None) if certified.is_none() => self.guard.count_call(address).map(|()| Caller::Anyone),
-            (Need::Nothing, _) => self.guard.count_call(address).map(|()| Caller::Anyone),
-            _ => self.guard.admit(address, certified, token.as_ref()).await,
+            (Need::Courtesy, None) if certified.is_none() => guard.count_call(address).map(|()| Caller::Anyone),
+            (Need::Nothing, _) => guard.count_call(address).map(|()| Caller::Anyone),
+            _ => guard.admit(address, certified, token.as_ref()).await,
         };
         match outcome {
             Ok(caller) => {
@@ -95,6 +98,15 @@ impl Gatekeeper {
                 self.note(path, address, token.as_ref(), &why);
                 Err(not_let_in(&why))
             }
+        }
+    }
+
+    /// What has let a call in.
+    fn proof(&self, request: &http::request::Parts) -> Proof {
+        let peer = request.extensions.get::<Peer>();
+        match peer.filter(|peer| peer.certified(self.reception.borrow().tls.as_ref()).is_some()) {
+            Some(peer) => Proof::Connection(peer.clone()),
+            None => token_in(&request.headers).map_or(Proof::Nothing, Proof::Token),
         }
     }
 
@@ -140,7 +152,7 @@ impl<S> Layer<S> for Gatekeeper {
 }
 
 /// A service behind it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Guarded<S> {
     inner: S,
     gatekeeper: Gatekeeper,
@@ -173,9 +185,9 @@ where
             match gatekeeper.admit(&parts).await {
                 Ok(requester) => {
                     // Nobody behind needs it, but to ask whether it is good still.
-                    let token = token_in(&parts.headers);
+                    let proof = gatekeeper.proof(&parts);
                     parts.headers.remove(AUTHORIZATION);
-                    parts.extensions.insert(Ticket { guard: gatekeeper.guard.clone(), token });
+                    parts.extensions.insert(Ticket { reception: gatekeeper.reception, proof });
                     parts.extensions.insert(requester);
                     let body = in_time(parts.uri.path(), body);
                     inner.call(http::Request::from_parts(parts, body)).await
@@ -187,19 +199,28 @@ where
 }
 
 /// What a call was let in with, for those that last.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Ticket {
-    guard: Guard,
-    /// None where a certificate, or nothing, was asked for.
-    token: Option<Token>,
+    reception: watch::Receiver<Reception>,
+    proof: Proof,
+}
+
+#[derive(Clone)]
+enum Proof {
+    /// The connection itself.
+    Connection(Peer),
+    Token(Token),
+    Nothing,
 }
 
 impl Ticket {
     /// Whether it would be let in still.
     pub(super) async fn holds(&self) -> bool {
-        match &self.token {
-            Some(token) => self.guard.still_admits(token).await,
-            None => true,
+        let Reception { guard, tls, .. } = self.reception.borrow().clone();
+        match &self.proof {
+            Proof::Connection(peer) => peer.certified(tls.as_ref()).is_some(),
+            Proof::Token(token) => guard.still_admits(token).await,
+            Proof::Nothing => guard.is_open(),
         }
     }
 }

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use futures_util::stream::{select, unfold};
 use scistream_proto::gateway as wire;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt, iter, once};
 use tonic::{Request, Response, Status};
 use wire::gateway_server::Gateway;
 
+use super::Reception;
 use super::accept::Peer;
-use super::control::{Manners, answer};
+use super::control::answer;
 use super::gatekeeper::{Ticket, requester};
 use super::parse;
 use super::status::no_longer_let_in;
@@ -24,10 +26,10 @@ use crate::session::{Bandwidth, Health, Protection, TcpWishes};
 use crate::supervisor::{ProcessView, Usage};
 
 /// Serves the gateway service from an engine.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct GatewayService {
     pub(super) engine: Engine,
-    pub(super) manners: Manners,
+    pub(super) reception: watch::Receiver<Reception>,
 }
 
 impl GatewayService {
@@ -41,7 +43,7 @@ impl GatewayService {
                 Health::Healthy => String::new(),
                 Health::Degraded { why } => why.clone(),
             },
-            listeners: self.manners.told(role, &view.listeners),
+            listeners: self.reception.borrow().manners.told(role, &view.listeners),
             targets: view.targets.iter().map(ToString::to_string).collect(),
             protection: view.protection.to_string(),
             revision: view.revision,
@@ -196,7 +198,8 @@ impl Gateway for GatewayService {
         request: Request<wire::CapabilitiesRequest>,
     ) -> Result<Response<wire::CapabilitiesResponse>, Status> {
         let overview = self.engine.overview();
-        let authentication = &self.manners.authentication;
+        let manners = self.reception.borrow().manners.clone();
+        let authentication = &manners.authentication;
         let for_strangers = wire::CapabilitiesResponse {
             version: env!("CARGO_PKG_VERSION").into(),
             authentication: authentication.ways.clone(),
@@ -235,7 +238,7 @@ impl Gateway for GatewayService {
             free_ports: number(overview.free_ports),
             sessions: number(overview.sessions),
             max_sessions: number(settings.max_sessions),
-            max_listeners: self.manners.max_listeners.into(),
+            max_listeners: manners.max_listeners.into(),
             max_lifetime_seconds: settings.max_lifetime.map_or(0, |most| most.as_secs()),
             draining: overview.draining,
             enforces_rate: settings.bandwidth.enforce_rate,

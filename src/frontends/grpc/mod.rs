@@ -13,20 +13,21 @@ mod status;
 use std::io;
 use std::time::Duration;
 
-use openssl::ssl::SslAcceptor;
 use scistream_proto::DESCRIPTORS;
 use scistream_proto::control_server::ControlServer;
 use scistream_proto::gateway::gateway_server::GatewayServer;
 use scistream_proto::sci_stream_control_server::SciStreamControlServer;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::auth::Guard;
 use crate::engine::Engine;
 use crate::store::OperatorWord;
+use crate::tls::ServerTls;
 
 use control::ControlService;
 pub use control::{Authentication, Manners};
@@ -55,12 +56,22 @@ pub enum GrpcError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// How calls come in and are answered. Another one may take its place at any time, as
+/// a whole; it counts for the next connection and the next call.
+#[derive(Clone)]
+pub struct Reception {
+    /// How the network's door is protected; without it, it is not.
+    pub tls: Option<ServerTls>,
+    /// Who finds out who calls.
+    pub guard: Guard,
+    /// How they are answered.
+    pub manners: Manners,
+}
+
 /// Where calls come in.
 pub struct Doors {
     /// From the network.
     pub listener: TcpListener,
-    /// How that is protected; without it, it is not.
-    pub tls: Option<SslAcceptor>,
     /// From the operator on this host.
     pub operators: Option<Operators>,
     /// Who lets them in.
@@ -79,9 +90,14 @@ pub struct Operators {
 ///
 /// # Errors
 /// [`GrpcError`]
-pub async fn serve(engine: Engine, manners: Manners, doors: Doors, stop: CancellationToken) -> Result<(), GrpcError> {
-    let service = ControlService { engine: engine.clone(), manners: manners.clone() };
-    let gateway = GatewayService { engine, manners };
+pub async fn serve(
+    engine: Engine,
+    reception: watch::Receiver<Reception>,
+    doors: Doors,
+    stop: CancellationToken,
+) -> Result<(), GrpcError> {
+    let service = ControlService { engine: engine.clone(), reception: reception.clone() };
+    let gateway = GatewayService { engine, reception: reception.clone() };
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter.set_serving::<ControlServer<ControlService>>().await;
     health_reporter.set_serving::<SciStreamControlServer<ControlService>>().await;
@@ -92,7 +108,7 @@ pub async fn serve(engine: Engine, manners: Manners, doors: Doors, stop: Cancell
     if let Some(operators) = doors.operators {
         accepting.spawn(accept::accept_operators(operators, sender.clone()));
     }
-    accepting.spawn(accept::accept(doors.listener, doors.tls, sender));
+    accepting.spawn(accept::accept(doors.listener, reception, sender));
     let outcome = Server::builder()
         .max_concurrent_streams(MOST_STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW)

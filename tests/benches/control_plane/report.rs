@@ -125,7 +125,8 @@ impl Report {
             Bar { name: format!("{}{build}, {what}", row.backend), least, median, most, colour }
         };
         let first_bytes = self.rows_of_first_bytes();
-        let bars: Vec<_> = first_bytes.iter().map(|one| bar(&one.row, one.way.word().into(), one.first_byte_ms)).collect();
+        let bars: Vec<_> =
+            first_bytes.iter().map(|one| bar(&one.row, one.way.word().into(), one.first_byte_ms)).collect();
         let title = "From REQ to the first byte (less is better)";
         plot::draw(title, "milliseconds", &bars, &folder.join("control_plane_first_byte.svg"))?;
         let rates = self.rows_of_rates();

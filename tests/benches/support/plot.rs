@@ -19,10 +19,6 @@ pub struct Bar {
 pub const OURS: RGBColor = RGBColor(0, 114, 178);
 /// What is partly ours.
 pub const PARTLY_OURS: RGBColor = RGBColor(86, 180, 233);
-/// Others' programs.
-pub const OTHERS: RGBColor = RGBColor(230, 159, 0);
-/// What the others are held against.
-pub const NOTHING_BETWEEN: RGBColor = RGBColor(120, 120, 120);
 
 const WIDTH: u32 = 900;
 const HEIGHT: u32 = 18;

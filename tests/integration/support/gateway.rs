@@ -155,17 +155,11 @@ impl TestGateway {
 
     /// The same, with these variables in its environment.
     pub async fn run_in(&mut self, environment: &[(&str, &str)]) {
-        let range = self.port_range();
         let out = File::create(self.folder.path().join("out")).expect("a file");
         let err = File::options().create(true).append(true).open(self.log_file()).expect("a file");
         let child = self
             .command()
-            .args(["--port", "0", "--port-range", &format!("{}-{}", range.start(), range.end())])
-            .arg("--state-dir")
-            .arg(self.state_dir())
-            .arg("--site-dir")
-            .arg(self.folder.path())
-            .args(&self.flags)
+            .args(self.arguments(0))
             .envs(environment.iter().copied())
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
@@ -189,6 +183,34 @@ impl TestGateway {
         // Every address of this host is also this one.
         let ready = ready.expect("just seen").replace("0.0.0.0:", "127.0.0.1:");
         self.address = ready.parse().expect("an address");
+    }
+
+    /// What it is told, but with this port.
+    pub fn arguments(&self, port: u16) -> Vec<String> {
+        let range = self.port_range();
+        let own = [
+            ("--port", port.to_string()),
+            ("--port-range", format!("{}-{}", range.start(), range.end())),
+            ("--state-dir", self.state_dir().display().to_string()),
+            ("--site-dir", self.folder.path().display().to_string()),
+        ];
+        let own = own.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        own.chain(self.flags.iter().cloned()).collect()
+    }
+
+    /// Has it read another configuration file, and waits until that is in force or refused.
+    pub async fn reread(&self, configuration: &str) {
+        fs::write(self.folder.path().join("s2cs.toml"), configuration).expect("written");
+        let before = self.reloads();
+        kill(self.pid(), Signal::SIGHUP).expect("our child");
+        eventually("the configuration is read", || self.reloads() != before).await;
+    }
+
+    /// How many reloads were taken by its log, and how many faults of others were told.
+    pub fn reloads(&self) -> (usize, usize) {
+        let log = self.stderr();
+        let told = |what: &str| log.matches(what).count();
+        (told("the configuration is in force"), told("the configuration is not taken"))
     }
 
     /// The program, as its user, by way of what becomes it.

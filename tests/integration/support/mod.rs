@@ -16,6 +16,7 @@ pub mod globus_fake;
 pub mod guarded;
 pub mod hardship;
 pub mod leftovers;
+pub mod manager;
 pub mod measure;
 pub mod ports;
 pub mod program;

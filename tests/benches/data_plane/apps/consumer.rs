@@ -41,10 +41,9 @@ async fn obey(line: &str, streams: &mut Option<Streams>) -> Result<String> {
         }
         ["go", milliseconds, stuck] => {
             let asked = Duration::from_millis(parse(milliseconds)?);
-            let (bytes, elapsed) = open(streams)?.go(asked, parse(stuck)?).await?;
-            Ok(format!("{bytes} {}", elapsed.as_nanos()))
+            Ok(open(streams)?.go(asked, parse(stuck)?).await?.to_string())
         }
-        ["until", total] => Ok(open(streams)?.until(parse(total)?).await?.to_string()),
+        ["until", total] => Ok(open(streams)?.until(parse(total)?).await?.as_nanos().to_string()),
         ["close"] => {
             let streams = streams.take().doing("end connections: none is open")?;
             Ok(streams.close().await?.to_string())

@@ -37,6 +37,7 @@ pub struct Streams {
     streams: Vec<Arc<TcpStream>>,
     readers: JoinSet<io::Result<()>>,
     arrived: Arc<Arrived>,
+    begun: Instant,
 }
 
 struct Arrived {
@@ -69,14 +70,14 @@ impl Streams {
             enough: Notify::new(),
             resumed: Semaphore::new(0),
         };
-        Ok(Self { streams, readers: JoinSet::new(), arrived: Arc::new(arrived) })
+        Ok(Self { streams, readers: JoinSet::new(), arrived: Arc::new(arrived), begun: Instant::now() })
     }
 
-    /// Asks for bytes on all of them, and tells how many came, and in which time. The first
+    /// Asks for bytes on all of them, and tells how many came in that time. The first
     /// `stuck` do not read until [`Streams::until`].
-    pub async fn go(&mut self, asked: Duration, stuck: usize) -> Result<(u64, Duration)> {
+    pub async fn go(&mut self, asked: Duration, stuck: usize) -> Result<u64> {
         let milliseconds = u32::try_from(asked.as_millis()).doing("ask for so long")?.to_be_bytes();
-        let begun = Instant::now();
+        self.begun = Instant::now();
         for (index, stream) in self.streams.iter().enumerate() {
             let written = stream.try_write(&milliseconds).doing("ask for bytes")?;
             if written != milliseconds.len() {
@@ -85,12 +86,11 @@ impl Streams {
             self.readers.spawn(read(Arc::clone(stream), Arc::clone(&self.arrived), index < stuck));
         }
         sleep(asked).await;
-        let bytes = self.arrived.bytes.load(Ordering::Acquire);
-        Ok((bytes, begun.elapsed()))
+        Ok(self.arrived.bytes.load(Ordering::Acquire))
     }
 
-    /// Waits until so many have come in all.
-    pub async fn until(&mut self, total: u64) -> Result<u64> {
+    /// Waits until so many have come in all, and tells how long after [`Streams::go`] that was.
+    pub async fn until(&mut self, total: u64) -> Result<Duration> {
         self.arrived.resumed.add_permits(self.streams.len());
         self.arrived.wanted.store(total, Ordering::Release);
         let all = async {
@@ -101,7 +101,7 @@ impl Streams {
         let waited = timeout(PATIENCE, all).await;
         let bytes = self.arrived.bytes.load(Ordering::Acquire);
         waited.doing(format!("take all bytes: {bytes} of {total} came"))?;
-        Ok(bytes)
+        Ok(self.begun.elapsed())
     }
 
     /// Ends all of them, and tells how many bytes came over their lives.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use plotters::style::RGBColor;
+
 use super::Report;
 use super::summary::{Line, RATIO};
 use crate::failure::{Doing as _, Result};
@@ -76,6 +78,11 @@ const PICTURES: [Picture; 7] = [
     },
 ];
 
+/// Others' programs.
+const OTHERS: RGBColor = RGBColor(230, 159, 0);
+/// What all are held against.
+const NOTHING_BETWEEN: RGBColor = RGBColor(120, 120, 120);
+
 /// Draws every picture for which there are figures.
 ///
 /// # Errors
@@ -100,10 +107,10 @@ pub fn draw(report: &Report, folder: &Path) -> Result<()> {
 
 fn bar(line: &Line) -> Bar {
     let colour = match line.arrangement.as_str() {
-        "direct" => plot::NOTHING_BETWEEN,
+        "direct" => NOTHING_BETWEEN,
         name if name.starts_with("s2ds") => plot::OURS,
         name if name.starts_with("session") => plot::PARTLY_OURS,
-        _ => plot::OTHERS,
+        _ => OTHERS,
     };
     let name = format!("{} × {}", line.arrangement, line.connections);
     Bar { name, least: line.min, median: line.median, most: line.max, colour }

@@ -16,7 +16,10 @@ ended children too.";
 /// And of what was asked.
 const METHODS: [(&str, &str); 6] = [
     ("idle", "Memory `each` is the growth for an open connection, in each of the programs."),
-    ("bulk", "`loaded` and `after` are all programs together, while bytes flow and when all have come."),
+    (
+        "bulk",
+        "`Gb/s` is all bytes over the time until the last has come. `loaded` and `after` are all programs together, while bytes flow and when all have come.",
+    ),
     ("stuck", "`stuck` is with one of the connections never read."),
     ("setup", "`setup` is 8 connections at once, each to its first echo."),
     (
