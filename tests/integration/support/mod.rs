@@ -17,6 +17,7 @@ pub mod guarded;
 pub mod hardship;
 pub mod leftovers;
 pub mod measure;
+pub mod package_root;
 pub mod ports;
 pub mod program;
 pub mod raw;
