@@ -27,7 +27,7 @@ use crate::tls::TlsError;
 pub struct ProviderSettings {
     /// What rules and logs call it; its kind by default.
     pub name: Option<String>,
-    /// How its tokens are judged.
+    /// How its tokens are judged: introspection (the default), jwt or globus.
     #[serde(default)]
     pub kind: Kind,
     /// Who it says it is, a URL; where its endpoints are found (RFC 8414).

@@ -126,15 +126,25 @@ pub struct RenderError {
 /// All that a template sees. Field names are its vocabulary.
 #[derive(Serialize)]
 struct View<'a> {
+    /// Its short hash and its role, for comments and for names.
     session: String,
+    /// PROD or CONS.
     role: &'static str,
+    /// The floor of the tunnel's protection.
     protection: Protection,
+    /// The session's folder.
     folder: &'a Path,
+    /// Where the program may make files of its own.
     scratch: PathBuf,
+    /// The file with the key: one line, identity:hexadecimal key.
     key_file: PathBuf,
+    /// A certificate whose private key nobody has, to trust nobody by.
     nobody: PathBuf,
+    /// The file that takes the program's output.
     log_file: PathBuf,
+    /// The identity that goes with the key.
     identity: &'static str,
+    /// Connections that the program may hold open.
     connections: u32,
     /// Its share for each listener, for programs that count them apart.
     connections_per_listener: u32,
@@ -147,34 +157,50 @@ struct View<'a> {
     tcp: Tcp,
     /// Whether the program runs as root, because the controller does.
     root: bool,
+    /// The version of the program.
     version: &'a str,
+    /// Where the files of the manifest are, by their names.
     files: &'a std::collections::BTreeMap<String, PathBuf>,
+    /// Where it accepts, and where it forwards to.
     listeners: Vec<ListenerView>,
 }
 
 #[derive(Serialize)]
 struct ListenerView {
+    /// Its number, from 0.
     index: usize,
     /// The file descriptor of the inherited socket.
     fd: usize,
+    /// Where it accepts: IP:PORT, or the path of a unix socket.
     accept: String,
+    /// Whether that is a unix socket.
     accept_unix: bool,
     /// Apart, for programs that write IPv6 without brackets; absent on unix sockets.
     accept_ip: Option<IpAddr>,
+    /// Apart; absent on unix sockets.
     accept_port: Option<u16>,
+    /// Whether the tunnel ends here.
     accept_psk: bool,
+    /// The PROXY header that comes first, v1 or v2; absent where none does.
     accept_header: Option<&'static str>,
     /// Who may connect, as networks; empty where that is everyone, or where another
     /// stage sees to it.
     sources: Vec<String>,
     /// Apart, for programs that would mix the families up.
     sources_v4: Vec<String>,
+    /// Those of IPv6.
     sources_v6: Vec<String>,
+    /// Where it forwards to, in the same forms.
     target: String,
+    /// Whether that is a unix socket.
     target_unix: bool,
+    /// Apart; absent on unix sockets.
     target_ip: Option<IpAddr>,
+    /// Apart; absent on unix sockets.
     target_port: Option<u16>,
+    /// Whether the tunnel begins here.
     target_psk: bool,
+    /// The PROXY header that the target is sent first; absent where it gets none.
     target_header: Option<&'static str>,
 }
 

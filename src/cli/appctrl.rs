@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::process::{ExitCode, Stdio};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -100,6 +100,11 @@ const DEPLOYED_PORTS: [u16; 5] = [5074, 5075, 5076, 37000, 47000];
 
 fn role(text: &str) -> Result<Role, String> {
     Role::parse(&text.to_ascii_uppercase()).map_err(|e| e.to_string())
+}
+
+/// The command line, for those who describe it.
+pub(super) fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line of this process.

@@ -35,6 +35,12 @@ use std::io;
 
 use tracing_subscriber::EnvFilter;
 
+/// The command lines of the programs, whole: what man pages and completions are made of.
+#[must_use]
+pub fn commands() -> [clap::Command; 4] {
+    [s2cs::command(), s2uc::command(), appctrl::command(), s2fw::command()]
+}
+
 /// Logs of a client: warnings on stderr, more with `RUST_LOG`.
 pub(crate) fn log_to_stderr() {
     tracing_subscriber::fmt()

@@ -123,6 +123,11 @@ struct Cert {
     force: bool,
 }
 
+/// The command line, for those who describe it.
+pub(super) fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -132,7 +137,7 @@ pub fn main() -> ExitCode {
         eprintln!("s2cs: failed to {}", causes(&launch.run()));
         return ExitCode::FAILURE;
     }
-    let matches = Cli::command().get_matches_from(arguments);
+    let matches = command().get_matches_from(arguments);
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(e) => e.exit(),

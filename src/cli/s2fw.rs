@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use listenfd::ListenFd;
 use nix::unistd::{Uid, User, geteuid};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -75,6 +75,11 @@ struct Cli {
 /// Both ends included.
 #[derive(Debug, Clone)]
 struct Ports(RangeInclusive<u16>);
+
+/// The command line, for those who describe it.
+pub(super) fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the command line of this process.
 #[must_use]

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use ipnet::IpNet;
 use serde_json::json;
 
@@ -158,6 +158,11 @@ struct Release {
     s2cs: Endpoint,
     #[command(flatten)]
     channel: Channel,
+}
+
+/// The command line, for those who describe it.
+pub(super) fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line of this process.

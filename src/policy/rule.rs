@@ -19,7 +19,8 @@ use crate::session::{Bandwidth, Protection, Role, Sources, Weight, parse_network
 pub struct RuleSettings {
     /// What it is called in explanations and in the audit log; a number by default.
     pub name: Option<String>,
-    /// Whom it is for, see [`Who`].
+    /// Whom it is for: anyone, user:NAME@DOMAIN, domain:DOMAIN, group:NAME, identity:ID or
+    /// claim:NAME=VALUE.
     #[serde(default)]
     pub who: Vec<String>,
     /// Only those for whom this provider vouches.

@@ -114,7 +114,7 @@ pub struct Written {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// There is a configuration already.
-    #[error("{} sets something already; --force replaces it", .0.display())]
+    #[error("{} is a gateway's configuration already; --force replaces it", .0.display())]
     Taken(PathBuf),
     /// The answers do not make a configuration.
     #[error("with these answers s2cs would not start:\n{0}")]
@@ -170,7 +170,7 @@ pub fn set_up(path: &Path, answers: &Answers, force: bool) -> Result<Written, Se
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         Err(source) => return Err(SetupError::File { doing: "read", path: path.to_owned(), source }),
     };
-    if !force && written::says_something(&before) {
+    if !force && written::is_made(&before) {
         return Err(SetupError::Taken(path.to_owned()));
     }
     let fault = |source| SetupError::File { doing: "make the folder of", path: path.to_owned(), source };

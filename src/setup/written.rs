@@ -1,5 +1,5 @@
-//! A configuration file as it is written: what was answered, and the comments of the
-//! file that was there.
+//! A configuration file as it is written: what was answered, and what the file that was
+//! there has besides.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,13 +8,18 @@ use toml::Value;
 
 use super::{Answers, Callers};
 
-/// Whether a file sets anything.
-pub(super) fn says_something(text: &str) -> bool {
-    text.lines().map(str::trim).any(|line| !line.is_empty() && !line.starts_with('#'))
+/// What stands in the packages' file for the choice that is to be made.
+const UNCHOSEN: &str = "listener_ip = \"0.0.0.0\"";
+
+/// Whether somebody has made a gateway's configuration of a file.
+pub(super) fn is_made(text: &str) -> bool {
+    let mut settings = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    settings.clone().next().is_some() && !settings.any(|line| line == UNCHOSEN)
 }
 
-/// The whole file. Tables come last: whatever follows one belongs to it.
-pub(super) fn text(answers: &Answers, certificate: &Path, key: &Path, comments: &str) -> String {
+/// The whole file: the answers in place of what `before` has of them, and the rest of it.
+/// Tables come last: whatever follows one belongs to it.
+pub(super) fn text(answers: &Answers, certificate: &Path, key: &Path, before: &str) -> String {
     let mut top = vec![
         ("listener_ip", answers.wan.to_string().into()),
         ("port", i64::from(answers.port).into()),
@@ -47,9 +52,11 @@ pub(super) fn text(answers: &Answers, certificate: &Path, key: &Path, comments: 
     let mut text =
         String::from("# Written by s2cs setup. man s2cs.toml tells of every setting; s2cs check looks at the file.\n");
     write_all(&mut text, &top);
-    let comments = comments.trim();
-    if !comments.is_empty() {
-        write!(text, "\n{comments}\n").expect("a string takes all");
+    let is_answered =
+        |line: &&str| top.iter().any(|(name, _)| line.split('=').next().is_some_and(|key| key.trim() == *name));
+    let rest: Vec<_> = before.trim().lines().filter(|line| !is_answered(line)).collect();
+    if !rest.is_empty() {
+        write!(text, "\n{}\n", rest.join("\n")).expect("a string takes all");
     }
     if !provider.is_empty() {
         text.push_str("\n[[provider]]\n");

@@ -174,3 +174,17 @@ async fn the_users_doctor_tells_who_is_not_known() {
     assert_eq!(verdicts(&told, "you"), ["bad"], "{told}");
     assert!(you[0]["remedy"].as_str().expect("words").contains("s2uc login"), "{told}");
 }
+
+/// What the README says of two hosts, in network namespaces.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hosts_stream_when_one_does_what_the_readme_says() {
+    let programs = Path::new(S2CS).parent().expect("a folder").display().to_string();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/two-hosts").display().to_string();
+    let folder = TempDir::new().expect("a folder");
+    for backend in ["native", "haproxy"] {
+        let ran = run(&script, &["--programs", &programs, "--backend", backend], folder.path()).await;
+        let said = ran.succeeded().to_owned();
+        println!("{backend}: {}", said.lines().last().expect("the time"));
+        assert!(said.contains("From nothing to a stream, and back to nothing, in "), "{said}");
+    }
+}

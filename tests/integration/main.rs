@@ -26,6 +26,9 @@ mod golden;
 mod identity;
 mod login;
 mod operator;
+#[path = "../../packaging/files/lib.rs"]
+mod package_files;
+mod packaging;
 mod permission;
 mod policy_change;
 mod processes;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tokio::runtime;
 
 use crate::error::Error;
@@ -76,6 +76,12 @@ struct Arguments {
     check: bool,
     /// The configuration file (see --help for an example)
     config: PathBuf,
+}
+
+/// The command line, for those who describe it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the program.

@@ -18,6 +18,7 @@ pub mod hardship;
 pub mod leftovers;
 pub mod manager;
 pub mod measure;
+pub mod package_root;
 pub mod ports;
 pub mod program;
 pub mod raw;
