@@ -15,6 +15,7 @@ mod corpora;
 mod deployed_client;
 mod deployed_faults;
 mod deployed_peer;
+mod documents;
 mod eavesdroppers;
 #[cfg(feature = "failpoints")]
 mod failpoints;

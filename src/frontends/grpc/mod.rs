@@ -33,7 +33,7 @@ use control::ControlService;
 pub use control::{Authentication, Manners};
 pub use gatekeeper::Gatekeeper;
 use gateway::GatewayService;
-pub use status::status;
+pub use status::{no_longer_let_in, not_let_in, status};
 
 /// No message of the contract is larger.
 const MOST_MESSAGE_BYTES: usize = 128 << 10;

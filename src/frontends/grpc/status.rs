@@ -47,7 +47,7 @@ pub fn status(refusal: &Refusal) -> Status {
 }
 
 /// The status of a caller who was let in, and would be no longer.
-pub(super) fn no_longer_let_in() -> Status {
+pub fn no_longer_let_in() -> Status {
     let (code, remedy) = (Code::AuthError.as_str(), "log in again, then go on after the last event that you saw");
     let details = ErrorDetails::with_error_info(code, DOMAIN, [("remedy".to_owned(), remedy.to_owned())]);
     let message = format!("{code}: your authentication token is no longer valid; {remedy}");
@@ -56,7 +56,7 @@ pub(super) fn no_longer_let_in() -> Status {
 
 /// The status of a caller who is not let in.
 #[must_use]
-pub(super) fn not_let_in(why: &GuardError) -> Status {
+pub fn not_let_in(why: &GuardError) -> Status {
     let (code, grpc, remedy) = match why {
         GuardError::Missing { .. } => {
             (Code::AuthError, Grpc::Unauthenticated, "log in first: s2uc login --s2cs HOST:PORT")

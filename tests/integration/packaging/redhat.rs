@@ -37,7 +37,7 @@ fn the_package_installs_upgrades_and_goes_without_a_trace() {
     rpm(&["--initdb"]).succeeded();
     let before = root.everything();
     let said = rpm(&["-i", "--nodeps", &earlier]).succeeded();
-    assert!(said.contains("s2cs cert --host"), "{said}");
+    assert!(said.contains("s2cs setup"), "{said}");
     assert_eq!(rpm(&["-V", "--nodeps", "scistream"]).succeeded(), "");
     let check = ["s2cs", "check", "--config", "/etc/scistream/s2cs.toml"];
     assert_eq!(root.run(&check).code, Some(78));
@@ -49,7 +49,7 @@ fn the_package_installs_upgrades_and_goes_without_a_trace() {
     let mine = fs::read_to_string(&path).expect("a configuration").replace("#port = 5000", "port = 5001");
     fs::write(&path, &mine).expect("written");
     let said = rpm(&["-U", "--nodeps", &package]).succeeded();
-    assert!(!said.contains("s2cs cert --host"), "{said}");
+    assert!(!said.contains("s2cs setup"), "{said}");
     assert_eq!(fs::read_to_string(&path).expect("a configuration"), mine);
     let version = rpm(&["-q", "--queryformat", "%{VERSION}", "scistream"]).succeeded();
     assert_eq!(version, env!("CARGO_PKG_VERSION"));
