@@ -1,6 +1,5 @@
 //! The command line of s2cs, the control server.
 
-use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,11 +14,11 @@ use super::doctor::{GatewayDoctor, gateway_doctor};
 use super::drain::{Drain, drain};
 use super::policy::{self, PolicyCommand};
 use super::setup::{Setup, setup};
-use crate::backend::{Chosen, Needs, Programs};
+use crate::backend::Programs;
 use crate::causes::causes;
 use crate::config::{Config, Faults, Settings, Source};
 use crate::daemon::Ended;
-use crate::session::{Host, Role};
+use crate::session::Host;
 use crate::{daemon, supervisor, threads, tls};
 
 /// A fault of the configuration, see `sysexits.h`.
@@ -233,18 +232,11 @@ fn who_may(config: &Config) -> String {
 
 /// What is not there that sessions will need.
 fn missing_programs(config: &Config, programs: &Programs) -> Vec<String> {
-    let chosen = Chosen { backend: &config.backend, terminator: &config.terminator, gate: &config.gate };
-    let (sources, bandwidth) = (&config.engine.sources, &config.engine.bandwidth);
-    let bounded = bandwidth.may_bound() || config.engine.policy.may_bound();
-    let needed = |role| chosen.taking_part(Needs { role, sources: sources.bound(role), bounded });
-    let missing: BTreeSet<_> = [Role::Prod, Role::Cons]
-        .into_iter()
-        .flat_map(needed)
-        .filter_map(|manifest| programs.find(manifest).err().map(|e| e.to_string()))
-        .collect();
+    let needed = config.taking_part();
+    let missing = needed.values().filter_map(|manifest| programs.find(manifest).err().map(|e| e.to_string()));
     let helper = config.firewall.as_ref().and_then(|firewall| firewall.probe().err());
     let helper = helper.map(|e| format!("s2fw, which is to open the firewall for sessions, does not answer: {e}"));
-    missing.into_iter().chain(helper).collect()
+    missing.chain(helper).collect()
 }
 
 fn check(settings: Settings, json: bool) -> ExitCode {

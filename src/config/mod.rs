@@ -12,6 +12,7 @@ mod reload;
 mod settings;
 pub(crate) use settings::boolean;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -19,10 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Limits, Providers};
-use crate::backend::{Catalog, Manifest};
+use crate::backend::{Catalog, Chosen, Manifest, Needs};
 use crate::engine;
 use crate::firewall::Firewall;
-use crate::session::Tcp;
+use crate::session::{Role, Tcp};
 use crate::supervisor::Sandbox;
 
 pub use reload::{Change, Counts, Reloaded, Source};
@@ -112,6 +113,17 @@ impl Config {
     pub fn load(flags: Settings) -> Result<Self, Faults> {
         let (settings, faults) = Settings::gathered(flags);
         Self::check(settings, faults)
+    }
+
+    /// The backends that sessions here may need, by their names.
+    #[must_use]
+    pub fn taking_part(&self) -> BTreeMap<&str, &Arc<Manifest>> {
+        let chosen = Chosen { backend: &self.backend, terminator: &self.terminator, gate: &self.gate };
+        let (sources, bounded) =
+            (&self.engine.sources, self.engine.bandwidth.may_bound() || self.engine.policy.may_bound());
+        let needed = |role| chosen.taking_part(Needs { role, sources: sources.bound(role), bounded });
+        let all = [Role::Prod, Role::Cons].into_iter().flat_map(needed);
+        all.map(|manifest| (manifest.name.as_str(), manifest)).collect()
     }
 
     /// Checks settings, wherever they are from. What is wrong joins the `faults` that were found before.

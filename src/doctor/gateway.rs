@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Finding, certificate, host, issuers, ports};
-use crate::backend::{Chosen, Needs, Programs};
+use crate::backend::{Manifest, Programs};
 use crate::client::Gateway;
 use crate::config::{Config, Faults};
-use crate::session::Role;
 use crate::store::ControlSocket;
 
 /// Looks at the gateway that these settings, checked, are of.
@@ -51,19 +51,12 @@ fn names(config: &Config) -> Vec<String> {
 
 fn programs(config: &Config) -> Vec<Finding> {
     const ABOUT: &str = "programs";
-    let chosen = Chosen { backend: &config.backend, terminator: &config.terminator, gate: &config.gate };
-    let (sources, bandwidth) = (&config.engine.sources, &config.engine.bandwidth);
-    let bounded = bandwidth.may_bound() || config.engine.policy.may_bound();
-    let needed = |role| chosen.taking_part(Needs { role, sources: sources.bound(role), bounded });
-    let mut manifests: Vec<_> = [Role::Prod, Role::Cons].into_iter().flat_map(needed).collect();
-    manifests.sort_by(|a, b| a.name.cmp(&b.name));
-    manifests.dedup_by(|a, b| a.name == b.name);
     let known = Programs::default();
-    let look = |manifest: &&std::sync::Arc<crate::backend::Manifest>| match known.find(manifest) {
+    let look = |manifest: &Arc<Manifest>| match known.find(manifest) {
         Ok(program) => Finding::good(ABOUT, format!("{} {}", program.path.display(), program.version)),
         Err(e) => Finding::bad(ABOUT, e.to_string(), "without it no session can be served"),
     };
-    manifests.iter().map(look).collect()
+    config.taking_part().into_values().map(look).collect()
 }
 
 /// Where sessions listen; `None` when no s2cs runs with this state folder.
