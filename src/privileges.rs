@@ -27,7 +27,10 @@ pub(crate) fn keep_only(kept: CapabilitySet, passed_on: CapabilitySet) -> io::Re
         }
     }
     let sets = CapabilitySets { effective: have.effective & kept, permitted, inheritable: passed_on & permitted };
-    set_capabilities(None, sets)?;
+    // Who has none may be kept from the call itself (systemd's filter of @privileged).
+    if sets != have {
+        set_capabilities(None, sets)?;
+    }
     for capability in (passed_on & permitted).iter() {
         configure_capability_in_ambient_set(capability, true)?;
     }

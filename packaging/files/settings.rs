@@ -33,6 +33,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("lan_sources", "[\"10.0.0.0/8\"]"),
     ("advertise_ip", "\"203.0.113.7\""),
     ("firewall", "\"/run/scistream/s2fw.sock\""),
+    ("session_units", "\"/run/scistream/session.sock\""),
     ("client_ca", "\"/etc/scistream/clients.crt\""),
     ("site_networks", "[\"10.0.0.0/8\"]"),
     ("audit_log", "\"/var/log/scistream/audit.log\""),

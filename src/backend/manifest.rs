@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use regex::RegexSet;
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::chain::ProxyHeader;
 use crate::session::Protection;
@@ -52,7 +52,7 @@ pub struct Manifest {
 
 /// How a program takes over the listening sockets that the controller holds.
 /// They are always inherited, as file descriptors from 3 on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sockets {
     /// `LISTEN_FDS` and `LISTEN_PID`, see `sd_listen_fds(3)`.

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -98,6 +98,18 @@ struct BecomeProgram {
 /// The first word of [`BecomeProgram`].
 const LAUNCH: &str = "launch";
 
+/// Become what the control server says on standard input (used by the units of systemd's).
+#[derive(Parser)]
+#[command(name = "s2cs session-unit")]
+struct BecomeOrdered {
+    /// The state folder of the control server [default: as s2cs]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// The first word of [`BecomeOrdered`].
+const SESSION_UNIT: &str = "session-unit";
+
 #[derive(Args)]
 #[command(after_help = "Users need the certificate (never the key) to check that they talk to this gateway:\n  \
     s2uc … --server_cert=server.crt")]
@@ -136,6 +148,10 @@ pub fn main() -> ExitCode {
         eprintln!("s2cs: failed to {}", causes(&launch.run()));
         return ExitCode::FAILURE;
     }
+    if arguments.get(1).is_some_and(|word| word == SESSION_UNIT) {
+        let BecomeOrdered { state_dir } = BecomeOrdered::parse_from(&arguments[1..]);
+        return become_ordered(state_dir);
+    }
     let matches = command().get_matches_from(arguments);
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
@@ -150,6 +166,13 @@ pub fn main() -> ExitCode {
         Some(Command::Drain(command)) => drain(*command).unwrap_or_else(|faults| faulty(&faults)),
         Some(Command::Policy(PolicyCommand::Explain(command))) => policy::explain(&command),
         Some(Command::Cert(cert)) => exit(make_certificate(&cert)),
+    }
+}
+
+fn become_ordered(state_dir: Option<PathBuf>) -> ExitCode {
+    match Config::state_dir(Settings { state_dir, ..Settings::default() }) {
+        Ok(state_dir) => exit(Err(format!("failed to {}", causes(&supervisor::take_over(&state_dir))))),
+        Err(faults) => faulty(&faults),
     }
 }
 
@@ -236,7 +259,13 @@ fn missing_programs(config: &Config, programs: &Programs) -> Vec<String> {
     let missing = needed.values().filter_map(|manifest| programs.find(manifest).err().map(|e| e.to_string()));
     let helper = config.firewall.as_ref().and_then(|firewall| firewall.probe().err());
     let helper = helper.map(|e| format!("s2fw, which is to open the firewall for sessions, does not answer: {e}"));
-    missing.chain(helper).collect()
+    let no_socket = |path: &Path| !path.metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
+    let units = config.session_units.as_ref().filter(|units| no_socket(&units.socket));
+    let units = units.map(|units| {
+        let socket = units.socket.display();
+        format!("{socket}, by which systemd is to run proxies, is no socket: systemctl enable --now scistream-session.socket")
+    });
+    missing.chain(helper).chain(units).collect()
 }
 
 fn check(settings: Settings, json: bool) -> ExitCode {

@@ -18,7 +18,7 @@ use crate::engine::{self, WeakKeys};
 use crate::firewall::Firewall;
 use crate::policy::{Ground, SourcePolicy};
 use crate::session::{Protection, Sources, parse_network};
-use crate::supervisor::{SYSTEM_FOLDERS, Sandbox, kernel_has_landlock};
+use crate::supervisor::{SYSTEM_FOLDERS, Sandbox, SessionUnits, kernel_has_landlock};
 
 /// A unix socket's path has at most 107 bytes (`unix(7)`); a session adds this much,
 /// the control socket less.
@@ -62,6 +62,8 @@ pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<
     let state_dir = check_state_dir(settings.state_dir.clone(), faults);
     let protection = protection(settings.protection.as_deref(), faults);
     let sandbox = check_sandbox(settings.sandbox.as_deref(), state_dir.as_deref(), &mut notes, faults);
+    let session_units = settings.session_units.clone().zip(state_dir.clone());
+    let session_units = session_units.map(|(socket, state_dir)| SessionUnits { socket, state_dir });
     let Programs { catalog, backend, terminator, gate } = check_backend(&settings, &backend_name, protection, faults)?;
     let hello_timeout = seconds("hello_timeout", settings.hello_timeout.unwrap_or(180.0), faults);
     let update_timeout = seconds("update_timeout", settings.update_timeout.unwrap_or(3600.0), faults);
@@ -86,6 +88,7 @@ pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<
         memory_mib: amounts.memory_mib,
         tcp: amounts.tcp,
         sandbox,
+        session_units,
         firewall: settings.firewall.clone().map(Firewall::new),
         max_listeners,
         providers: access.providers,
@@ -223,7 +226,8 @@ pub(super) fn check_state_dir(given: Option<PathBuf>, faults: &mut Vec<String>) 
     Some(path)
 }
 
-fn default_state_dir() -> Option<PathBuf> {
+/// Where it is unless it is said.
+pub(super) fn default_state_dir() -> Option<PathBuf> {
     // systemd.exec(5): what StateDirectory= has made for us; several are set apart by colons.
     if let Some(made) = std::env::var_os("STATE_DIRECTORY") {
         return std::env::split_paths(&made).next();

@@ -24,7 +24,7 @@ use crate::backend::{Catalog, Chosen, Manifest, Needs};
 use crate::engine;
 use crate::firewall::Firewall;
 use crate::session::{Role, Tcp};
-use crate::supervisor::Sandbox;
+use crate::supervisor::{Sandbox, SessionUnits};
 
 pub use reload::{Change, Counts, Reloaded, Source};
 pub use settings::{Settings, TcpSettings};
@@ -60,6 +60,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// Whether proxies are boxed in.
     pub sandbox: Sandbox,
+    /// Where processes for sessions are asked for; `None`: they are our own.
+    pub session_units: Option<SessionUnits>,
     /// Where openings for sessions are asked for.
     pub firewall: Option<Firewall>,
     /// The most listeners that one session may ask for.

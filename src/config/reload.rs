@@ -81,6 +81,7 @@ table! {
     terminator: NextSession,
     protection: NextSession,
     sandbox: NextSession,
+    session_units: NextSession,
     firewall: NextSession,
     state_dir: NextStart,
     site_dir: NextSession,

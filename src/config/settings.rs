@@ -60,6 +60,10 @@ pub struct Settings {
     /// or off [default: auto]
     #[arg(long, value_name = "WHEN")]
     pub sandbox: Option<String>,
+    /// Have systemd run each proxy in a unit of its own, scistream-session@…, with its own limits: the
+    /// socket of scistream-session.socket [default: proxies are processes of s2cs]
+    #[arg(long, value_name = "SOCKET")]
+    pub session_units: Option<PathBuf>,
     /// Have the helper s2fw, which listens on this socket, open the host's firewall for each
     /// session's listeners, from its sources, while it lives [default: the firewall is left alone]
     #[arg(long, value_name = "SOCKET")]
@@ -229,7 +233,7 @@ impl Settings {
     pub fn over(self, file: Self) -> Self {
         let flags = self;
         first_of!(flags, file: config listener_ip port listen wan_ip lan_ip wan_sources lan_sources advertise_ip
-            port_range backend terminator protection sandbox firewall state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
+            port_range backend terminator protection sandbox session_units firewall state_dir site_dir server_crt server_key ssl insecure no_auth hello_timeout
             update_timeout max_sessions max_listeners max_connections enforce_rate max_bandwidth gateway_bandwidth memory_mib tcp least_free_memory drain_grace max_lifetime max_idle
             keep_sessions_on_exit r#type client_id client_secret client_secret_file client_ca allow provider
             site_networks audit_log weak_keys max_calls max_calls_from_address max_bad_tokens max_waiting)

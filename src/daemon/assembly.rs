@@ -45,6 +45,7 @@ impl Assembly {
             memory_mib: config.memory_mib,
             tcp: config.tcp,
             sandbox: config.sandbox,
+            units: config.session_units,
             firewall: config.firewall,
             drain_grace: config.drain_grace,
             programs,

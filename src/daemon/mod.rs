@@ -196,7 +196,9 @@ impl Outlook {
         let Self { address, refused } = self;
         let stands = format!("ready on {address}, sessions: {sessions}");
         match &*refused.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(faults) => format!("{stands}; the configuration was read again and is not in force:\n{faults}"),
+            Some(Faults(faults)) => {
+                format!("{stands}; the configuration was read again and is not in force: {}", faults.join("; "))
+            }
             None => stands,
         }
     }

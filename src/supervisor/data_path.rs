@@ -71,7 +71,7 @@ impl DataPath {
     fn begin(parts: DataPathParts, resumed: Option<Resumed>) -> Self {
         let DataPathParts { site, backend, session, folder, leases, reporter, seat } = parts;
         let (plans, inbox) = mpsc::channel(1);
-        let bounds = Bounds { sandbox: site.sandbox, connections: site.connections };
+        let bounds = Bounds { sandbox: site.sandbox, connections: site.connections, units: site.units.clone() };
         let growth = site.growth.clone();
         let stop = CancellationToken::new();
         let task = Task {

@@ -14,6 +14,7 @@ mod check;
 mod data_path;
 mod eviction;
 mod growth;
+mod handover;
 mod identity;
 mod launch;
 mod log;
@@ -31,6 +32,7 @@ mod usage;
 
 pub use data_path::{DataPath, DataPathParts};
 pub use growth::Growth;
+pub use handover::{HandoverError, SessionUnits, take_over};
 pub use launch::{Launch, LaunchError};
 pub use log::{Verdict, trimmed};
 pub use place::Identities;

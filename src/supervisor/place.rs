@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
 use super::growth::Growth;
+use super::handover::SessionUnits;
 use super::identity::Identity;
 use super::launch::Launch;
 use super::log::Log;
@@ -38,11 +39,13 @@ pub(super) struct Place {
 }
 
 /// What this gateway lets every program have.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Bounds {
     pub(super) sandbox: Sandbox,
     /// Connections that it may hold open.
     pub(super) connections: u32,
+    /// Who makes its process, if that is not us.
+    pub(super) units: Option<SessionUnits>,
 }
 
 /// Two sockets a connection, and two pipes where a program splices through them.
@@ -108,7 +111,9 @@ impl Place {
     pub(super) fn for_serving(&mut self, stage: &Stage, program: &Program) -> io::Result<Spawn> {
         let inherited = self.sockets.for_serving(stage)?;
         let config = self.folder.config_file(stage);
-        self.prepare(stage, program, &stage.manifest.start.argv, &config, inherited)
+        let mut spawn = self.prepare(stage, program, &stage.manifest.start.argv, &config, inherited)?;
+        spawn.units = self.bounds.units.clone();
+        Ok(spawn)
     }
 
     /// All that it takes to check a stage's configuration.
@@ -164,6 +169,7 @@ impl Place {
             inherited,
             output,
             reapers: self.reapers.clone(),
+            units: None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! One running program: a process group of its own, watched, and never left behind.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::handover::SessionUnits;
 use super::identity::Identity;
 use super::launch::Launch;
 use super::stat::Stat;
@@ -39,6 +41,18 @@ pub(super) struct Spawn {
     pub output: File,
     /// Keeps the task that waits for its end.
     pub reapers: TaskTracker,
+    /// Who makes it, if that is not us.
+    pub units: Option<SessionUnits>,
+}
+
+/// What a process of ours becomes, whoever makes it.
+pub(super) struct Becoming {
+    /// Of our own executable.
+    pub arguments: Vec<OsString>,
+    pub folder: PathBuf,
+    pub sockets: Sockets,
+    pub inherited: Vec<OwnedFd>,
+    pub output: File,
 }
 
 /// How a process ended, for people.
@@ -93,8 +107,13 @@ const NOW_GRACE: Duration = Duration::from_secs(3);
 
 impl Process {
     /// Starts a process. Its end is watched from here on.
-    pub(super) fn spawn(how: Spawn) -> io::Result<Self> {
+    pub(super) fn spawn(mut how: Spawn) -> io::Result<Self> {
         let (reapers, program) = (how.reapers.clone(), how.program.clone());
+        if let Some(units) = how.units.take() {
+            let pid = tokio::task::block_in_place(|| units.spawn(how.into()))?;
+            let pidfd = open_pidfd(pid)?;
+            return Self::watch(Identity::of(pid, &program)?, pidfd, &reapers);
+        }
         let mut child = command(how)?.spawn()?;
         let number = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
         let pid = Pid::from_raw(number);
@@ -132,10 +151,15 @@ impl Process {
         if !identity.is_still() {
             return Ok(None);
         }
+        Self::watch(identity.clone(), pidfd, reapers).map(Some)
+    }
+
+    /// Watches one that is not our child.
+    fn watch(identity: Identity, pidfd: OwnedFd, reapers: &TaskTracker) -> io::Result<Self> {
         let end = end_of(&pidfd)?;
         let (tell, ended) = watch::channel(None);
         let process = Self::new(identity.clone(), pidfd, ended);
-        let (identity, dismissed) = (identity.clone(), Arc::clone(&process.dismissed));
+        let dismissed = Arc::clone(&process.dismissed);
         reapers.spawn(async move {
             drop(end.readable().await);
             let pid = identity.pid();
@@ -143,7 +167,7 @@ impl Process {
             kill_group(pid);
             tell.send_replace(Some(End { exit: Exit::Unseen, cpu }));
         });
-        Ok(Some(process))
+        Ok(process)
     }
 
     fn new(identity: Identity, pidfd: OwnedFd, ended: watch::Receiver<Option<End>>) -> Self {
@@ -292,29 +316,45 @@ pub(super) async fn check(how: Spawn, deadline: Duration) -> io::Result<Result<(
     Ok(Err(super::log::trimmed(&String::from_utf8_lossy(&said))))
 }
 
+/// In a group of its own.
 fn command(how: Spawn) -> io::Result<Command> {
-    let mut command = Command::new(OWN_EXECUTABLE);
-    command
-        .args(how.launch.arguments())
-        .current_dir(how.folder)
-        .env_clear()
-        .envs(ENVIRONMENT)
-        .stdin(Stdio::null())
-        .stdout(how.output.try_clone()?)
-        .stderr(how.output)
-        .process_group(0);
-    match how.sockets {
-        Sockets::Systemd => {
-            command.env("LISTEN_FDS", how.inherited.len().to_string());
-        }
-        Sockets::Nginx => {
-            let list: String = (3..).take(how.inherited.len()).map(|fd: usize| format!("{fd};")).collect();
-            command.env("NGINX", list);
-        }
-        Sockets::Config => {}
-    }
-    let mappings =
-        how.inherited.into_iter().zip(3..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
-    command.fd_mappings(mappings).map_err(|e| io::Error::other(e.to_string()))?;
+    let mut command = Command::from(Becoming::from(how).command()?);
+    command.process_group(0);
     Ok(command)
+}
+
+impl From<Spawn> for Becoming {
+    fn from(how: Spawn) -> Self {
+        let Spawn { launch, sockets, inherited, folder, output, .. } = how;
+        Self { arguments: launch.arguments(), folder, sockets, inherited, output }
+    }
+}
+
+impl Becoming {
+    /// The command that becomes it.
+    pub(super) fn command(self) -> io::Result<std::process::Command> {
+        let mut command = std::process::Command::new(OWN_EXECUTABLE);
+        command
+            .args(self.arguments)
+            .current_dir(self.folder)
+            .env_clear()
+            .envs(ENVIRONMENT)
+            .stdin(Stdio::null())
+            .stdout(self.output.try_clone()?)
+            .stderr(self.output);
+        match self.sockets {
+            Sockets::Systemd => {
+                command.env("LISTEN_FDS", self.inherited.len().to_string());
+            }
+            Sockets::Nginx => {
+                let list: String = (3..).take(self.inherited.len()).map(|fd: usize| format!("{fd};")).collect();
+                command.env("NGINX", list);
+            }
+            Sockets::Config => {}
+        }
+        let mappings = self.inherited.into_iter().zip(3..);
+        let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
+        command.fd_mappings(mappings).map_err(|e| io::Error::other(e.to_string()))?;
+        Ok(command)
+    }
 }

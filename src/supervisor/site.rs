@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::growth::Growth;
+use super::handover::SessionUnits;
 use super::sandbox::Sandbox;
 use crate::backend::{Catalog, Chosen, Manifest, Needs, ProgramError, Programs, locate};
 use crate::firewall::Firewall;
@@ -30,6 +31,8 @@ pub struct Site {
     pub tcp: Tcp,
     /// Whether programs are boxed in.
     pub sandbox: Sandbox,
+    /// Who makes their processes, if that is not us.
+    pub units: Option<SessionUnits>,
     /// Where openings for sessions are asked for, if the operator wants any.
     pub firewall: Option<Firewall>,
     /// How long open connections may go on at the end of a session.

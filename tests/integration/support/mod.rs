@@ -4,6 +4,7 @@
 pub mod app;
 pub mod authority;
 pub mod authorization_server;
+pub mod booted_host;
 pub mod browser;
 pub mod command;
 pub mod deployed_stunnel;

@@ -1,0 +1,219 @@
+//! A host with systemd as its init, in a virtual machine: a Debian with the programs and
+//! units of a gateway, on its own loopback. It boots from a disk of its own, runs one
+//! script as a service, and ends.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// In the order in which they need each other.
+const MODULES: [&str; 15] = [
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci",
+    "drivers/block/virtio_blk",
+    "net/ipv4/inet_diag",
+    "net/ipv4/tcp_diag",
+    "lib/libcrc32c",
+    "net/netfilter/nfnetlink",
+    "net/netfilter/nf_tables",
+    "net/ipv4/netfilter/nf_defrag_ipv4",
+    "net/ipv6/netfilter/nf_defrag_ipv6",
+    "net/netfilter/nf_conntrack",
+    "net/netfilter/nft_ct",
+];
+/// What the machine can do without, and would spend its time with.
+const MASKED: [&str; 16] = [
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty.target",
+    "haproxy.service",
+    "nginx.service",
+    "stunnel4.service",
+    "systemd-udevd.service",
+    "systemd-udev-trigger.service",
+    "systemd-timesyncd.service",
+    "systemd-firstboot.service",
+    "systemd-networkd.service",
+    "systemd-networkd.socket",
+];
+/// Of the Debian, what takes room and is not looked at.
+const LEFT_OUT: [&str; 6] =
+    ["usr/share/perl", "usr/lib/x86_64-linux-gnu/perl-base", "usr/share/doc", "var/lib/dpkg", "var/cache", "boot"];
+const DISK: &str = "600M";
+/// An idle machine needs half a minute, a busy one several.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// The files of the machine.
+pub struct BootedHost {
+    folder: tempfile::TempDir,
+}
+
+impl BootedHost {
+    /// A Debian with nothing of ours.
+    pub fn new() -> Self {
+        let debian = target().join("debian-root");
+        assert!(debian.join("usr/lib/systemd/systemd").exists(), "no Debian root: run packaging/test");
+        // Beside it, so that its files can be shared.
+        let folder = tempfile::tempdir_in(target()).expect("a folder");
+        run(Command::new("cp").args(["--archive", "--link"]).arg(&debian).arg(folder.path().join("root")));
+        let host = Self { folder };
+        for path in LEFT_OUT.map(|path| host.root().join(path)).into_iter().filter(|path| path.exists()) {
+            fs::remove_dir_all(path).expect("removed");
+        }
+        for unit in MASKED {
+            let place = host.place(&format!("/etc/systemd/system/{unit}"));
+            symlink("/dev/null", place).expect("masked");
+        }
+        for (path, text) in [
+            ("/etc/fstab", ""),
+            ("/etc/hostname", "gateway\n"),
+            ("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
+        ] {
+            host.file(path, text);
+        }
+        host
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// A path in it, which is nobody else's.
+    fn place(&self, path: &str) -> PathBuf {
+        let place = self.root().join(path.strip_prefix('/').expect("an absolute path"));
+        fs::create_dir_all(place.parent().expect("a folder")).expect("a folder");
+        // What it has in common with the Debian must not be changed.
+        drop(fs::remove_file(&place));
+        place
+    }
+
+    /// Writes a file.
+    pub fn file(&self, path: &str, text: &str) {
+        fs::write(self.place(path), text).unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
+
+    /// Installs a program, without what a debugger needs, which is most of it.
+    pub fn program(&self, program: &Path, to: &str) {
+        run(Command::new("strip").arg("-o").arg(self.place(to)).arg(program));
+    }
+
+    /// Boots, runs this script as a service, and gives what that said, line by line.
+    pub fn run(&self, script: &str) -> Vec<String> {
+        self.file("/script", script);
+        self.file(
+            "/etc/systemd/system/script.service",
+            "[Unit]\nAfter=multi-user.target\nSuccessAction=poweroff-force\nFailureAction=poweroff-force\n\
+             [Service]\nType=oneshot\nExecStart=/bin/bash /script\nStandardOutput=file:/dev/ttyS0\n\
+             StandardError=inherit\n",
+        );
+        self.file(
+            "/etc/systemd/system/script.target",
+            "[Unit]\nRequires=multi-user.target\nWants=script.service\nAfter=multi-user.target\n",
+        );
+        let disk = self.folder.path().join("disk");
+        run(Command::new("mke2fs")
+            .args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"])
+            .arg(self.root())
+            .arg(&disk)
+            .arg(DISK));
+        let unpacked = target().join("test-kernel");
+        let mut machine = Guard(
+            // /dev/kvm may be there and not work.
+            Command::new("qemu-system-x86_64")
+                .args(["-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "1024", "-smp", "2", "-nodefaults"])
+                .args(["-display", "none", "-no-reboot", "-serial", "stdio", "-append"])
+                // On a busy host the ticks come too late for the kernel's check of its timer.
+                .arg("console=ttyS0 quiet panic=-1 no_timer_check systemd.unit=script.target systemd.show_status=false")
+                .arg("-kernel")
+                .arg(one_in(&unpacked.join("boot"), "vmlinuz-"))
+                .arg("-initrd")
+                .arg(self.initrd(&one_in(&unpacked.join("lib/modules"), "").join("kernel")))
+                .args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe", disk.display())])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("qemu-system-x86 is not installed: run packaging/test"),
+        );
+        let output = machine.0.stdout.take().expect("piped");
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let (began, mut said) = (Instant::now(), Vec::new());
+        // The channel closes when the machine has ended.
+        while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(began.elapsed())) {
+            writeln!(std::io::stdout(), "{:>6.1} {line}", began.elapsed().as_secs_f64()).expect("print");
+            said.push(line);
+        }
+        said
+    }
+
+    /// What finds the disk.
+    fn initrd(&self, modules: &Path) -> PathBuf {
+        let (root, initrd) = (self.folder.path().join("initrd.d"), self.folder.path().join("initrd"));
+        for folder in ["bin", "dev", "proc", "disk"] {
+            fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists());
+        let busybox = busybox.expect("busybox-static is not installed: run packaging/test");
+        fs::copy(busybox, root.join("bin/busybox")).expect("copied");
+        let mut insert = String::new();
+        for module in MODULES {
+            let name = Path::new(module).file_name().expect("a name").to_str().expect("text");
+            fs::copy(modules.join(module).with_extension("ko"), root.join(name)).expect(module);
+            insert.push_str(&format!("$b insmod /{name}\n"));
+        }
+        let init = format!(
+            "#!/bin/busybox sh\nb=/bin/busybox\n$b mount -t devtmpfs d /dev\n{insert}\
+             $b mount -t ext4 /dev/vda /disk\nexec $b switch_root /disk /lib/systemd/systemd\n"
+        );
+        fs::write(root.join("init"), init).expect("written");
+        fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755)).expect("set");
+        run(Command::new("sh")
+            .args(["-c", "find . | cpio --create --format=newc --quiet >../initrd"])
+            .current_dir(root));
+        initrd
+    }
+}
+
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target")
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn one_in(folder: &Path, prefix: &str) -> PathBuf {
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("run packaging/test: {}: {error}", folder.display()));
+    let mut paths = entries.map(|entry| entry.expect("an entry").path());
+    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    paths.find(fits).unwrap_or_else(|| panic!("no {prefix}* in {}", folder.display()))
+}
