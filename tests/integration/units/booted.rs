@@ -27,5 +27,5 @@ fn a_gateway_under_systemd() {
         }
     }
     let said = host.run(SCRIPT);
-    assert_eq!(said.last().map(String::as_str), Some("ALL WELL"), "{said:#?}");
+    assert!(said.iter().any(|line| line == "ALL WELL"), "the console tells what is not");
 }
