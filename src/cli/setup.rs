@@ -165,7 +165,9 @@ fn answers(command: &Setup, asker: Asker) -> Result<Answers, String> {
         (_, said) => said.to_vec(),
     };
     let certificate = match (&command.server_crt, &command.server_key) {
-        (Some(certificate), Some(key)) => Certificate::Given { certificate: certificate.clone(), key: key.clone() },
+        (Some(certificate), Some(key)) => {
+            Certificate::Given { certificate: absolute(certificate)?, key: absolute(key)? }
+        }
         _ => Certificate::Made { hosts: hosts(command, asker, wan)? },
     };
     Ok(Answers { wan, lan, port, port_range, backend, callers, allow, certificate })
@@ -177,8 +179,7 @@ fn callers(command: &Setup, asker: Asker) -> Result<Callers, String> {
     let knows: Knows = asker.answer(command.callers, "--callers", question, None)?;
     let text = |given: &Option<String>, flag, question| asker.answer(given.clone(), flag, question, None);
     let file = |given: &Option<PathBuf>, flag, question: &str| {
-        let path: PathBuf = asker.answer(given.clone(), flag, question, None)?;
-        std::path::absolute(&path).map_err(|e| format!("{}: {e}", path.display()))
+        absolute(&asker.answer::<PathBuf>(given.clone(), flag, question, None)?)
     };
     let client_id = || text(&command.client_id, "--client-id", "What the provider calls this gateway (client id)");
     let issuer = || text(&command.issuer, "--issuer", "The provider's address, as it stands in its tokens (issuer)");
@@ -198,6 +199,11 @@ fn callers(command: &Setup, asker: Asker) -> Result<Callers, String> {
             Callers::Certificates { authorities }
         }
     })
+}
+
+/// Wherever s2cs is started from.
+fn absolute(path: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// What the certificate is for: names, and the address.

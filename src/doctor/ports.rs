@@ -27,8 +27,12 @@ pub(super) fn look_at_control(listen: SocketAddr, runs: bool) -> Finding {
             Finding::good(CONTROL, format!("s2cs runs, and {listen} is taken"))
         }
         Err(e) if e.kind() == ErrorKind::AddrInUse => {
-            let remedy = format!("ss -ltnp 'sport = :{}' shows by whom; stop it, or set port", listen.port());
-            Finding::bad(CONTROL, format!("{listen} is taken by another program"), remedy)
+            let remedy = format!(
+                "ss -ltnp 'sport = :{}' shows by whom; stop it, or set port. If it is s2cs: run this as root or as \
+                 its user, with the same state folder",
+                listen.port()
+            );
+            Finding::bad(CONTROL, format!("{listen} is taken, and by no s2cs that answers here"), remedy)
         }
         Err(e) => Finding::bad(CONTROL, format!("{listen}: {e}"), wrong_address(&e, "listener_ip or listen")),
     }

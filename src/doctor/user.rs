@@ -88,7 +88,8 @@ async fn reach(address: SocketAddr) -> (Finding, Option<TcpStream>) {
             (Finding::bad(CONNECTION, format!("{address} refuses"), remedy), None)
         }
         Ok(Err(e)) => {
-            (Finding::bad(CONNECTION, format!("{address}: {e}"), "look at the way there (ip route get)"), None)
+            let remedy = "a firewall on the way refuses it, or there is no way there (ip route get)";
+            (Finding::bad(CONNECTION, format!("{address}: {e}"), remedy), None)
         }
         Err(_) => {
             let said = format!("{address} does not answer within {} s", PATIENCE.as_secs());
@@ -111,21 +112,25 @@ async fn shake_hands(host: &str, stream: TcpStream, trusted: Option<&Path>) -> R
 
 /// Whether connections get to the ports that sessions may have. One that is refused got there.
 pub async fn look_at_streams(address: SocketAddr, [first, last]: [u16; 2]) -> Finding {
-    let mut dropped = Vec::new();
+    let mut kept_off = Vec::new();
     for port in if first == last { vec![first] } else { vec![first, last] } {
         let to = SocketAddr::new(address.ip(), port);
-        if timeout(PATIENCE, TcpStream::connect(to)).await.is_err() {
-            dropped.push(port.to_string());
+        match timeout(PATIENCE, TcpStream::connect(to)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) if e.kind() == ErrorKind::ConnectionRefused => {}
+            // Dropped, or refused by something on the way, as firewalld does (EHOSTUNREACH).
+            Ok(Err(e)) => kept_off.push(format!("{port} ({e})")),
+            Err(_) => kept_off.push(format!("{port} (no answer)")),
         }
     }
-    if dropped.is_empty() {
+    if kept_off.is_empty() {
         let said = format!("connections to ports {first} and {last} of {} get there", address.ip());
         return Finding::good(STREAMS, said);
     }
-    let said = format!("connections to port {} of {} are dropped", dropped.join(" and "), address.ip());
+    let said = format!("connections do not get to port {} of {}", kept_off.join(" and "), address.ip());
     let remedy = format!(
         "a firewall on the way must let {first}-{last}/tcp through from where the streams come (the other gateway, or \
-         the application); a gateway that opens its firewall for each session drops them until then"
+         the application); a gateway that opens its firewall for each session keeps them off until then"
     );
     Finding::note(STREAMS, said, remedy)
 }

@@ -141,8 +141,9 @@ struct Made(Vec<PathBuf>);
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for path in &self.0 {
-            drop(fs::remove_file(path));
+        // What was made last is in what was made before.
+        for path in self.0.iter().rev() {
+            drop(if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) });
         }
     }
 }
@@ -176,8 +177,10 @@ pub fn set_up(path: &Path, answers: &Answers, force: bool) -> Result<Written, Se
     let fault = |source| SetupError::File { doing: "make the folder of", path: path.to_owned(), source };
     let path = &std::path::absolute(path).map_err(fault)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).map_err(fault)?;
     let mut made = Made::default();
+    let missing: Vec<_> = folder.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    made.0.extend(missing.into_iter().rev());
+    fs::create_dir_all(folder).map_err(fault)?;
     let (certificate, key, is_made) = match &answers.certificate {
         Certificate::Given { certificate, key } => (certificate.clone(), key.clone(), false),
         Certificate::Made { hosts } => {
@@ -243,12 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_has_chosen_is_theirs() {
+        for theirs in ["backend = \"nginx\"\n", "listener_ip = \"0.0.0.0\"\nwan_ip = \"192.0.2.1\"\n", "no TOML"] {
+            assert!(written::is_made(theirs), "{theirs}");
+        }
+        for nobodys in ["", "# a comment\n", "listener_ip = \"0.0.0.0\"\nkeep_sessions_on_exit = true\n"] {
+            assert!(!written::is_made(nobodys), "{nobodys}");
+        }
+    }
+
+    #[test]
     fn bad_answers_leave_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("s2cs.toml");
         let bad = Answers { port_range: "x".into(), backend: "nonesuch".into(), ..answers() };
         let said = set_up(&path, &bad, false).expect_err("bad").to_string();
         assert!(said.contains("port_range") && said.contains("nonesuch"), "{said}");
+        set_up(&folder.path().join("a/b/s2cs.toml"), &bad, false).expect_err("bad");
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
         let jwt = Callers::Jwt { issuer: "http://evil.example/\"\nno_auth = true".into(), audience: "x".into() };
         let said = set_up(&path, &Answers { callers: jwt, ..answers() }, false).expect_err("bad").to_string();

@@ -7,14 +7,22 @@ use std::path::Path;
 use toml::Value;
 
 use super::{Answers, Callers};
+use crate::config::Settings;
 
 /// What stands in the packages' file for the choice that is to be made.
-const UNCHOSEN: &str = "listener_ip = \"0.0.0.0\"";
+const UNCHOSEN: &str = "0.0.0.0";
 
-/// Whether somebody has made a gateway's configuration of a file.
+/// Whether somebody has made a gateway's configuration of a file: it sets something, and
+/// where the gateway listens among it, unless it sets nothing else either.
 pub(super) fn is_made(text: &str) -> bool {
-    let mut settings = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    settings.clone().next().is_some() && !settings.any(|line| line == UNCHOSEN)
+    if !text.lines().map(str::trim).any(|line| !line.is_empty() && !line.starts_with('#')) {
+        return false;
+    }
+    // What cannot be read has been written by somebody.
+    let mut faults = Vec::new();
+    let said = Settings::parse("", text, &mut faults);
+    let is_elsewhere = said.wan_ip.is_some() || said.lan_ip.is_some() || said.listen.is_some();
+    !faults.is_empty() || is_elsewhere || said.listener_ip.is_none_or(|ip| ip != UNCHOSEN)
 }
 
 /// The whole file: the answers in place of what `before` has of them, and the rest of it.

@@ -6,7 +6,8 @@ use futures_util::future::try_join_all;
 
 use super::check::{Purpose, check, lay_down};
 use super::data_path::Task;
-use super::unit::{Draft, ServeError, Unit};
+use super::serve_error::ServeError;
+use super::unit::{Draft, Unit};
 use crate::backend::{Circumstances, Stage, render};
 use crate::firewall::{FirewallError, Opening};
 use crate::session::Plan;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::place::Place;
 use super::process;
-use super::unit::{Draft, ServeError, next_file, system};
+use super::serve_error::{ServeError, system};
+use super::unit::{Draft, next_file};
 use crate::backend::{Check, CheckWhen};
 
 const CHECK_DEADLINE: Duration = Duration::from_secs(10);

@@ -12,9 +12,10 @@ use super::backoff::backoff;
 use super::pace::Pace;
 use super::place::{Bounds, Place};
 use super::report::{Report, Reporter};
+use super::serve_error::ServeError;
 use super::site::Site;
 use super::taking_over::Resumed;
-use super::unit::{ServeError, Unit};
+use super::unit::Unit;
 use crate::backend::{Folder, Manifest};
 use crate::firewall::Opening;
 use crate::ports::PortLease;
@@ -148,8 +149,7 @@ impl Task {
         // Together: a connection runs through all of them, and ends in all of them.
         let mut stopping = tokio::task::JoinSet::new();
         for unit in self.units.drain(..) {
-            unit.wind_down();
-            stopping.spawn(unit.stop(grace));
+            stopping.spawn(unit.wind_down(grace));
         }
         // Told first, so that none of them takes it for a fault; now new connections are refused.
         self.place.sockets.refuse();

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::unit::ServeError;
+use super::serve_error::ServeError;
 use crate::session::{Bandwidth, Capacity, least};
 use crate::shares::{Seat, forget_share, write_share};
 

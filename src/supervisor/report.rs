@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use tokio::sync::{mpsc, watch};
 
 use super::identity::Identity;
-use super::unit::ServeError;
+use super::serve_error::ServeError;
 use super::usage::{self, Usage};
 
 /// What has happened.

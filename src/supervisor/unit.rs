@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use regex::RegexSet;
@@ -16,65 +15,8 @@ use super::log::{Log, Mark, Verdict};
 use super::place::Place;
 use super::process::{Exit, Process};
 use super::report::{ProcessView, Running};
-use crate::backend::{Program, ProgramError, RenderError, Stage};
-use crate::firewall::FirewallError;
-
-/// Why a plan could not be served. The message is for the user who sent it.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The program, or a part of it, is not on this host.
-    #[error(transparent)]
-    Program(#[from] ProgramError),
-    /// A template is wrong.
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    /// The program does not take its configuration, or does not come up with it.
-    #[error("{backend} refused its configuration: {said}")]
-    Refused {
-        /// The backend's name.
-        backend: String,
-        /// What it said, trimmed.
-        said: String,
-    },
-    /// It neither confirms nor refuses.
-    #[error("{backend} did not confirm within {} s; it said: {said}", within.as_secs())]
-    Silent {
-        /// The backend's name.
-        backend: String,
-        /// How long it had.
-        within: Duration,
-        /// What it said, trimmed.
-        said: String,
-    },
-    /// Connections would not get through to it.
-    #[error(transparent)]
-    Firewall(#[from] FirewallError),
-    /// There is nothing left for it of what the gateway may move.
-    #[error("the bandwidth of the gateway is spent, and none of it is given back")]
-    NoShare,
-    /// Its share cannot be written down.
-    #[error("write down the session's share of the bandwidth")]
-    Share(#[source] io::Error),
-    /// The system lets us start nothing more.
-    #[error("the gateway may start no more processes, and needs one to {doing} for {backend}")]
-    NoProcesses {
-        /// What it is for.
-        doing: &'static str,
-        /// The backend's name.
-        backend: String,
-    },
-    /// The system did not let us.
-    #[error("{doing} for {backend}")]
-    System {
-        /// What was being done.
-        doing: &'static str,
-        /// The backend's name.
-        backend: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
+use super::serve_error::{ServeError, system};
+use crate::backend::{Program, Stage};
 
 /// A stage, its program, and the process that runs it.
 #[derive(Debug)]
@@ -381,32 +323,36 @@ impl Unit {
         }
     }
 
-    /// Tells the process that the end has come, the gentlest way it knows.
-    pub(super) fn wind_down(&self) {
+    /// Tells the process at once that the end has come, the gentlest way it knows; what
+    /// is returned sees it to its end, in at most about `grace`. One that would not heed a
+    /// signal yet is told when it does. One that may lose signals is told again, and no
+    /// other: a second one may mean to end at once.
+    pub(super) fn wind_down(mut self, grace: Duration) -> impl Future<Output = ()> + use<> {
         self.process.dismiss();
-        self.process.signal(self.drain().unwrap_or(self.stage.manifest.stop.now));
-    }
-
-    /// Sees a process that winds down to its end, in at most about `grace`. Where a
-    /// program may lose signals, it is told again.
-    pub(super) async fn stop(mut self, grace: Duration) {
-        if let Some(drain) = self.drain() {
-            let again = self.stage.manifest.reload.again_seconds;
-            let early = self.heeds_signals_from().saturating_duration_since(Instant::now());
-            let (mut left, mut pause) = (grace, if early.is_zero() { again } else { early });
-            while !left.is_zero() {
-                let patience = if pause.is_zero() { left } else { pause.min(left) };
-                if timeout(patience, self.process.wait()).await.is_ok() {
-                    return;
-                }
-                (left, pause) = (left - patience, again);
-                if !left.is_zero() {
-                    self.process.signal(drain);
-                }
-            }
-            self.process.signal(self.stage.manifest.stop.now);
+        let (drain, now) = (self.drain(), self.stage.manifest.stop.now);
+        let early = self.heeds_signals_from().saturating_duration_since(Instant::now());
+        let untold = if drain.is_some() { early } else { Duration::ZERO };
+        if untold.is_zero() {
+            self.process.signal(drain.unwrap_or(now));
         }
-        self.process.see_end().await;
+        async move {
+            if let Some(drain) = drain {
+                let again = self.stage.manifest.reload.again_seconds;
+                let (mut left, mut pause) = (grace, if untold.is_zero() { again } else { untold });
+                while !left.is_zero() {
+                    let patience = if pause.is_zero() { left } else { pause.min(left) };
+                    if timeout(patience, self.process.wait()).await.is_ok() {
+                        return;
+                    }
+                    (left, pause) = (left - patience, again);
+                    if !left.is_zero() {
+                        self.process.signal(drain);
+                    }
+                }
+                self.process.signal(now);
+            }
+            self.process.see_end().await;
+        }
     }
 
     /// How it is told to let its connections end. One that has never served has none.
@@ -422,16 +368,6 @@ fn spawn(stage: &Stage, program: &Program, place: &mut Place) -> Result<Process,
     place.note(&stage.name(), process.identity()).map_err(system(stage, "write down the process"))?;
     failpoint!("process-written-down");
     Ok(process)
-}
-
-/// Says of a stage what the system did not let us do.
-pub(super) fn system(stage: &Stage, doing: &'static str) -> impl FnOnce(io::Error) -> ServeError + use<> {
-    let backend = stage.name();
-    // fork(2) says so at a limit on processes, and nothing else here does.
-    move |source| match source.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EAGAIN) => ServeError::NoProcesses { doing, backend },
-        _ => ServeError::System { doing, backend, source },
-    }
 }
 
 pub(super) fn next_file(config: &Path) -> PathBuf {
