@@ -83,6 +83,9 @@ fn is_about(expected: u32) -> impl Fn(u32) -> bool {
     move |share| share.abs_diff(expected) * 100 <= expected * 5
 }
 
+/// Shares are divided anew every second: that something stays as it is shows after some.
+const SEVERAL_LOOKS: Duration = Duration::from_secs(4);
+
 async fn shared_by_weight(backend: &str) {
     let server = AuthorizationServer::start().await;
     let flags = ["--gateway-bandwidth", &CAP.to_string(), "--backend", backend];
@@ -92,7 +95,7 @@ async fn shared_by_weight(backend: &str) {
     let one = Sharer::open(&gateway, &other, &alices, &flood).await;
     one.reaches("alone, it has all", is_about(CAP)).await;
     let first = Consumers::connect(&one.entry, 4).await;
-    sleep(Duration::from_secs(3)).await;
+    sleep(SEVERAL_LOOKS).await;
     one.reaches("alone and busy, it has all", is_about(CAP)).await;
 
     let three = Sharer::open(&gateway, &other, &bobs, &flood).await;
@@ -100,6 +103,7 @@ async fn shared_by_weight(backend: &str) {
     let second = Consumers::connect(&three.entry, 4).await;
     three.reaches("its three parts", is_about(CAP * 3 / 4)).await;
     one.reaches("its one part", is_about(CAP / 4)).await;
+    // What was under way at the old shares has come.
     sleep(Duration::from_secs(1)).await;
     let window = Duration::from_secs(8);
     let (of_one, of_three) = tokio::join!(first.rate_over(window), second.rate_over(window));
@@ -126,7 +130,7 @@ async fn shared_by_weight(backend: &str) {
     let again = |sharer: Sharer, client| Sharer { client, ..sharer };
     let one = again(one, client(&gateway, &alices).await);
     let three = again(three, client(&gateway, &bobs).await);
-    sleep(Duration::from_secs(4)).await;
+    sleep(SEVERAL_LOOKS).await;
     three.reaches("its three parts after adoption", is_about(CAP * 3 / 4)).await;
     drop((first, second));
     for sharer in [one, three] {
@@ -172,7 +176,7 @@ async fn bandwidth_of_all_sessions_together_stays_below_the_cap() {
         let cons = open_cons(&uid, &gateway, prod.listeners, 1).await;
         busy.push((Consumers::connect(&cons.listeners[0], 2).await, uid));
     }
-    sleep(Duration::from_secs(4)).await;
+    sleep(SEVERAL_LOOKS).await;
     // The files of those that end go after their processes, whose share others have by then.
     done.store(true, Ordering::Relaxed);
     let (looks, most) = watch.await.expect("it looks");

@@ -3,11 +3,12 @@
 //! script as a service, and ends.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
+
+use super::machine::{Machine, busybox, kernel, pack, run};
 
 /// In the order in which they need each other.
 const MODULES: [&str; 15] = [
@@ -47,8 +48,16 @@ const MASKED: [&str; 16] = [
     "systemd-networkd.socket",
 ];
 /// Of the Debian, what takes room and is not looked at.
-const LEFT_OUT: [&str; 6] =
-    ["usr/share/perl", "usr/lib/x86_64-linux-gnu/perl-base", "usr/share/doc", "var/lib/dpkg", "var/cache", "boot"];
+const LEFT_OUT: [&str; 8] = [
+    "usr/share/perl",
+    "usr/lib/x86_64-linux-gnu/perl-base",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "var/lib/dpkg",
+    "var/cache",
+    "boot",
+];
 const DISK: &str = "600M";
 /// An idle machine needs half a minute, a busy one several.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -126,52 +135,20 @@ impl BootedHost {
             .arg(self.root())
             .arg(&disk)
             .arg(DISK));
-        let unpacked = target().join("test-kernel");
-        let mut machine = Guard(
-            // /dev/kvm may be there and not work.
-            Command::new("qemu-system-x86_64")
-                .args(["-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "1024", "-smp", "2", "-nodefaults"])
-                .args(["-display", "none", "-no-reboot", "-serial", "stdio", "-append"])
-                // On a busy host the ticks come too late for the kernel's check of its timer.
-                .arg("console=ttyS0 quiet panic=-1 no_timer_check systemd.unit=script.target systemd.show_status=false")
-                .arg("-kernel")
-                .arg(one_in(&unpacked.join("boot"), "vmlinuz-"))
-                .arg("-initrd")
-                .arg(self.initrd(&one_in(&unpacked.join("lib/modules"), "").join("kernel")))
-                .args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe", disk.display())])
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("qemu-system-x86 is not installed: run packaging/test"),
-        );
-        let output = machine.0.stdout.take().expect("piped");
-        let (sender, lines) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        let (began, mut said) = (Instant::now(), Vec::new());
-        // The channel closes when the machine has ended.
-        while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(began.elapsed())) {
-            writeln!(std::io::stdout(), "{:>6.1} {line}", began.elapsed().as_secs_f64()).expect("print");
-            said.push(line);
-        }
-        said
+        let (kernel, modules) = kernel(&target().join("test-kernel"));
+        let initrd = self.initrd(&modules);
+        let words = "systemd.unit=script.target systemd.show_status=false";
+        let (kernel, initrd, disk) = (&*kernel, &*initrd, Some(&*disk));
+        Machine { kernel, initrd, disk, memory_mib: 1024, words, patience: PATIENCE }.run()
     }
 
     /// What finds the disk.
     fn initrd(&self, modules: &Path) -> PathBuf {
-        let (root, initrd) = (self.folder.path().join("initrd.d"), self.folder.path().join("initrd"));
+        let root = self.folder.path().join("initrd.d");
         for folder in ["bin", "dev", "proc", "disk"] {
             fs::create_dir_all(root.join(folder)).expect("a folder");
         }
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists());
-        let busybox = busybox.expect("busybox-static is not installed: run packaging/test");
-        fs::copy(busybox, root.join("bin/busybox")).expect("copied");
+        fs::copy(busybox(), root.join("bin/busybox")).expect("copied");
         let mut insert = String::new();
         for module in MODULES {
             let name = Path::new(module).file_name().expect("a name").to_str().expect("text");
@@ -184,36 +161,10 @@ impl BootedHost {
         );
         fs::write(root.join("init"), init).expect("written");
         fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755)).expect("set");
-        run(Command::new("sh")
-            .args(["-c", "find . | cpio --create --format=newc --quiet >../initrd"])
-            .current_dir(root));
-        initrd
-    }
-}
-
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        drop(self.0.kill());
-        drop(self.0.wait());
+        pack(&root)
     }
 }
 
 fn target() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target")
-}
-
-fn run(command: &mut Command) {
-    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(status.success(), "{command:?}: {status}");
-}
-
-fn one_in(folder: &Path, prefix: &str) -> PathBuf {
-    let entries =
-        fs::read_dir(folder).unwrap_or_else(|error| panic!("run packaging/test: {}: {error}", folder.display()));
-    let mut paths = entries.map(|entry| entry.expect("an entry").path());
-    let fits = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-    paths.find(fits).unwrap_or_else(|| panic!("no {prefix}* in {}", folder.display()))
 }

@@ -17,6 +17,8 @@ pub mod globus_fake;
 pub mod guarded;
 pub mod hardship;
 pub mod leftovers;
+#[path = "../../../backends/native/tests/integration/support/machine.rs"]
+pub mod machine;
 pub mod manager;
 pub mod measure;
 pub mod package_root;

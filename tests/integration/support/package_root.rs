@@ -41,10 +41,10 @@ impl Said {
 }
 
 impl PackageRoot {
-    /// A copy of the one that `packaging/install-package-root` has made.
+    /// A copy of the one that `packaging/test` has made.
     pub fn copy() -> Self {
         let made = Path::new(SOURCE).join("target/package-root");
-        assert!(made.is_dir(), "packaging/install-package-root makes what this test needs");
+        assert!(made.is_dir(), "no Debian root: run packaging/test");
         let folder = TempDir::with_prefix("debian-").expect("a folder");
         host("cp", &["-a", &text(&made), &text(&folder.path().join("root"))]).succeeded();
         Self { folder }

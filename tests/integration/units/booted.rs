@@ -7,6 +7,7 @@ use super::packaged;
 use crate::support::booted_host::BootedHost;
 use crate::support::firewall::S2FW;
 use crate::support::gateway::{S2CS, S2UC};
+use crate::support::machine::busybox;
 
 /// Says what it is at, and ends the run where something does not hold.
 const SCRIPT: &str = include_str!("booted.sh");
@@ -18,8 +19,7 @@ fn a_gateway_under_systemd() {
         host.program(Path::new(program), &format!("/usr/bin/{to}"));
     }
     host.program(&Path::new(S2CS).with_file_name("s2ds"), "/usr/bin/s2ds");
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists());
-    host.program(busybox.expect("busybox-static is not installed: run packaging/test"), "/usr/local/bin/busybox");
+    host.program(busybox(), "/usr/local/bin/busybox");
     for entry in fs::read_dir(packaged()).expect("a folder").map(|entry| entry.expect("an entry").path()) {
         if entry.is_file() {
             let name = entry.file_name().expect("a name").to_string_lossy().into_owned();

@@ -5,6 +5,7 @@ pub mod application;
 pub mod config;
 pub mod footprint;
 pub mod lane;
+pub mod machine;
 pub mod pattern;
 pub mod peer;
 pub mod plan;
