@@ -210,14 +210,14 @@ impl Config {
             threads: raw.threads.and_then(NonZeroUsize::new),
             protection: raw.protection,
             kernel_tls: raw.kernel_tls,
-            keys,
             connect_timeout,
             handshake_timeout,
             drain: Duration::from_secs(raw.drain_seconds),
             max_connections: raw.max_connections,
             bandwidth: raw.bandwidth.and_then(NonZeroU64::new),
             memory: raw.memory_mib << 20,
-            tcp: Arc::new(raw.tcp.into()),
+            tcp: Arc::new(TcpSettings { encrypts: keys.is_some(), ..raw.tcp.into() }),
+            keys,
             listeners,
         })
     }
@@ -378,6 +378,7 @@ mod tests {
             send_buffer: Some(65_536),
             receive_buffer: Some(131_072),
             congestion: Some("reno".to_owned()),
+            encrypts: false,
         };
         assert_eq!(*config.tcp, tcp);
         let listener = &config.listeners[0];

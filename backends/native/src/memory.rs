@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One TLS record, or a pipe's worth of small messages.
 pub const LEAST: usize = 16 * 1024;
-/// More brings no speed, and comes out of the processor's cache.
-pub const MOST: usize = 128 * 1024;
+/// What a turn reads and writes. Less costs more calls and more waking of who waits
+/// for the bytes; with more they are no longer in the processor's cache.
+pub const MOST: usize = 512 * 1024;
 
 /// The budget of the process; clones share it.
 #[derive(Debug, Clone)]

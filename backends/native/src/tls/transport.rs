@@ -2,8 +2,8 @@
 //!
 //! OpenSSL asks for a record's header, then for the rest, and writes record by
 //! record. What is asked for is received straight into OpenSSL's own buffer, and
-//! as much as the turn may take beyond that into ours; records that are written
-//! leave together when they are pushed.
+//! some more into ours; records that are written leave together when they are
+//! pushed.
 
 use std::io::{self, IoSliceMut, Read, Write};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use crate::socket::Socket;
 
 /// How much of a handshake is read ahead.
 const HANDSHAKE: usize = 4096;
+/// And of what follows: OpenSSL copies it out soon, and should find it in the cache.
+const MOST_AHEAD: usize = 128 * 1024;
 
 /// The socket below a TLS connection.
 pub struct Transport {
@@ -45,9 +47,9 @@ impl Transport {
         self.held = held;
     }
 
-    /// So much may be read ahead.
+    /// So much may be read ahead, if that is not too much.
     pub fn read_ahead(&mut self, most: usize) {
-        self.most_ahead = most;
+        self.most_ahead = most.min(MOST_AHEAD);
     }
 
     /// How many bytes there are that the socket would not wake us for.

@@ -32,9 +32,23 @@ pub struct VirtualMachine {
 }
 
 impl VirtualMachine {
-    /// A machine with these programs, at the paths that they have here.
-    pub fn with(programs: &[&Path]) -> Self {
-        let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-kernel");
+    /// A machine with these programs, at the paths that they have here, and this host's libraries.
+    pub fn with(programs: &[PathBuf]) -> Self {
+        Self::with_libraries(programs, || Command::new("ldd"))
+    }
+
+    /// The same with the libraries of a newer Debian.
+    pub fn with_newer_libraries(programs: &[PathBuf]) -> Self {
+        let folder = target("newer-libraries/usr/lib/x86_64-linux-gnu");
+        Self::with_libraries(programs, || {
+            let mut loader = Command::new(folder.join("ld-linux-x86-64.so.2"));
+            loader.arg("--library-path").arg(&folder).arg("--list");
+            loader
+        })
+    }
+
+    fn with_libraries(programs: &[PathBuf], list: impl Fn() -> Command) -> Self {
+        let unpacked = target("test-kernel");
         let folder = tempfile::tempdir().expect("a folder");
         let (kernel, modules) = kernel(&unpacked);
         let machine = Self { folder, kernel };
@@ -48,8 +62,8 @@ impl VirtualMachine {
             fs::create_dir_all(machine.root().join(folder)).expect("a folder");
         }
         for program in programs {
-            for library in libraries(program) {
-                machine.add(&library, &library);
+            for (library, place) in libraries(list().arg(program)) {
+                machine.add(&library, &place);
             }
             // Without what a debugger needs, which is most of it.
             let to = machine.place(program);
@@ -90,8 +104,24 @@ impl VirtualMachine {
     }
 }
 
-fn libraries(program: &Path) -> Vec<PathBuf> {
-    let output = Command::new("ldd").arg(program).output().expect("ldd");
+fn target(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target").join(path)
+}
+
+/// What a dynamic loader lists, and where a program looks for it.
+fn libraries(list: &mut Command) -> Vec<(PathBuf, PathBuf)> {
+    let output = list.output().unwrap_or_else(|error| panic!("run packaging/test: {list:?}: {error}"));
     let text = String::from_utf8(output.stdout).expect("text");
-    text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+    let library = |line: &str| {
+        // NAME => PATH (ADDRESS), or PATH (ADDRESS), or NAME (ADDRESS) of what is the kernel's.
+        let mut paths = line.split_whitespace().filter(|word| word.contains('/'));
+        let (first, last) = (paths.next()?, paths.next_back());
+        let place = |path: &str| Path::new("/lib/x86_64-linux-gnu").join(Path::new(path).file_name().expect("a name"));
+        Some(match last {
+            Some(path) => (path.into(), first.into()),
+            None if line.contains("=>") => (first.into(), place(first)),
+            None => (first.into(), first.into()),
+        })
+    };
+    text.lines().filter_map(library).collect()
 }
