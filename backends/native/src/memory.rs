@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(first.share(), MOST);
         let _others: Vec<_> = (0..1023).map(|_| memory.join()).collect();
         assert_eq!(first.share(), (64 << 20) / 2048);
-        memory.set(256 << 20);
+        memory.set(2048 << 20);
         assert_eq!(first.share(), MOST);
     }
 
