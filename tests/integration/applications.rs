@@ -1,5 +1,9 @@
 //! Programs that people use at both ends of a stream, and which know nothing of it.
 
+mod kafka;
+mod pvaccess;
+mod rabbitmq;
+
 use std::net::SocketAddr;
 
 use scistream::session::{Endpoint, Role, Uid};
@@ -8,7 +12,7 @@ use serde_json::Value;
 use crate::support::app::bytes;
 use crate::support::ports::PortBlock;
 use crate::support::program::{PYTHON, Program};
-use crate::support::tunnel::{ask, open_cons};
+use crate::support::tunnel::ask;
 use crate::support::{TestGateway, Tunnel};
 
 const PUBLISH_SUBSCRIBE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/publish_subscribe.py");
@@ -25,20 +29,32 @@ impl Stream {
     async fn open(backend: &str, targets: &[SocketAddr]) -> Self {
         let prod = TestGateway::start(&["--backend", backend]).await;
         let cons = TestGateway::start(&["--backend", backend]).await;
+        Self::between(prod, cons, targets, &[]).await
+    }
+
+    /// The same through these gateways; consumers would like to connect to these ports.
+    async fn between(prod: TestGateway, cons: TestGateway, targets: &[SocketAddr], wishes: &[u16]) -> Self {
         let uid = Uid::random().expect("randomness");
         let count = u16::try_from(targets.len()).expect("few");
-        let announced: Vec<Endpoint> =
-            targets.iter().map(|target| target.to_string().parse().expect("an endpoint")).collect();
+        let endpoint = |text: String| -> Endpoint { text.parse().expect("an endpoint") };
+        let announced = targets.iter().map(|target| endpoint(target.to_string())).collect();
         let inbound = ask(&uid, Role::Prod, count, announced).open(&prod.client().await, None).await;
         let inbound = inbound.unwrap_or_else(|e| panic!("PROD: {}", e.story()));
-        let outbound = open_cons(&uid, &cons, inbound.listeners.clone(), count).await;
+        let wishes = wishes.iter().map(|port| endpoint(format!("localhost:{port}"))).collect();
+        let outbound = ask(&uid, Role::Cons, count, wishes);
+        let outbound = outbound.open(&cons.client().await, Some(inbound.listeners.clone())).await;
+        let outbound = outbound.unwrap_or_else(|e| panic!("CONS: {}", e.story()));
         Self { tunnel: Tunnel { uid, prod: inbound, cons: outbound }, prod, cons }
     }
 
-    /// The port that consumers connect to for the nth target.
+    /// Where consumers connect to for the nth target.
+    fn address(&self, nth: usize) -> SocketAddr {
+        self.tunnel.cons.listeners[nth].parse().expect("an address")
+    }
+
+    /// The port of that.
     fn port(&self, nth: usize) -> String {
-        let address: SocketAddr = self.tunnel.cons.listeners[nth].parse().expect("an address");
-        address.port().to_string()
+        self.address(nth).port().to_string()
     }
 
     async fn close(self) {

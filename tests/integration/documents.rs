@@ -4,6 +4,7 @@
 //! A document with a command that these tests do not know how to run fails them. The few
 //! that cannot be run here are named in [`commands`], each with the reason.
 
+mod applications;
 mod commands;
 mod container;
 mod errors;
@@ -169,8 +170,8 @@ async fn the_settings_that_are_shown_are_taken() {
     for name in DOCUMENTS {
         for Block { language, text } in document(name).blocks {
             match language.as_str() {
-                // Commands are played; pictures, and what brokers read, are for people.
-                "" | "sh" | "text" | "properties" | "python" => {}
+                // Commands and Python are played; pictures, and what brokers read, are for people.
+                "" | "sh" | "python" | "text" | "properties" => {}
                 "toml" => {
                     let world = World::new().await;
                     let ran = world.check(&text).await;

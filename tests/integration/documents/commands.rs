@@ -4,7 +4,6 @@
 //! what it needs (a tunnel to release, a REQ that waits for its HELLO) for itself alone, so
 //! that their order does not matter. `…` stands for what the first example of its kind has.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -15,12 +14,11 @@ use scistream::session::{Role, Uid};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::root;
 use super::world::World;
+use super::{applications, root};
 use crate::support::TestGateway;
 use crate::support::command::{Ran, Running, run};
 use crate::support::gateway::{APPCTRL, S2CS, S2UC};
-use crate::support::program::Program;
 use crate::support::session;
 
 /// What became of a command.
@@ -120,7 +118,7 @@ pub async fn play(world: &mut World, command: &str) -> Play {
     }
 }
 
-type Outcome = Result<(), String>;
+pub type Outcome = Result<(), String>;
 
 async fn try_to_play(world: &mut World, command: &str) -> Outcome {
     let filled = match command.split_once('…') {
@@ -137,10 +135,10 @@ async fn try_to_play(world: &mut World, command: &str) -> Outcome {
         "appctrl" => controller(world, &words).await,
         "s2cs" => operator(world, &words).await,
         "s2fw" => helper(world, &words).await,
-        "iperf3" | "redis-server" | "redis-cli" => application(world, &words).await,
+        "```python" => applications::python(world, command).await,
+        program if applications::KNOWN.contains(&program) => applications::play(world, &words).await,
         script_of_ours if script_of_ours.starts_with("packaging/") => script(&words).await,
         "install" => install(world, &words).await,
-        "export" => exported(&words),
         "podman" => contained(world, &words).await,
         other => Err(format!("these tests do not know how to run {other}")),
     }
@@ -217,7 +215,7 @@ fn here(world: &World, words: &[&str], also: &[(&str, &str)]) -> Vec<String> {
         .collect()
 }
 
-fn strs(words: &[String]) -> Vec<&str> {
+pub fn strs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
@@ -431,47 +429,6 @@ async fn helper(world: &World, words: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// What people type at both ends of a tunnel.
-async fn application(world: &World, words: &[&str]) -> Outcome {
-    let through = |at: std::net::SocketAddr| {
-        let rest = words[1..].iter().map(move |word| match *word {
-            "gw-b-lan.example.org" => at.ip().to_string(),
-            "5100" => at.port().to_string(),
-            word => word.to_owned(),
-        });
-        rest.collect::<Vec<_>>()
-    };
-    match (words[0], words.contains(&"-s")) {
-        ("redis-server", _) | ("iperf3", true) => {
-            let mut words: Vec<_> = words[1..].iter().map(|word| if *word == "5300" { "PORT" } else { word }).collect();
-            if !words.contains(&"-s") {
-                words.extend(["--bind", "127.0.0.1"]);
-            }
-            let (server, _) =
-                world.server(3, if words.contains(&"-s") { "iperf3" } else { "redis-server" }, &words).await;
-            drop(server);
-            Ok(())
-        }
-        ("iperf3", false) => {
-            let (mut server, address) = world.server(4, "iperf3", &["-s", "-1", "-p", "PORT"]).await;
-            let (uid, entry) = world.way_to(address).await;
-            let words = [through(entry), vec!["-t".into(), "1".into()]].concat();
-            let ended = Program::run("iperf3", &strs(&words), b"").await;
-            server.ended().await;
-            world.give_back(uid.wire()).await;
-            if ended.status.success() { Ok(()) } else { Err(format!("{}{}", ended.stdout, ended.stderr)) }
-        }
-        _ => {
-            let (server, address) = world.server(5, "redis-server", &["--port", "PORT", "--bind", "127.0.0.1"]).await;
-            let (uid, entry) = world.way_to(address).await;
-            let ended = Program::run("redis-cli", &strs(&through(entry)), b"").await;
-            world.give_back(uid.wire()).await;
-            drop(server);
-            if ended.stdout.trim() == "PONG" { Ok(()) } else { Err(format!("{}{}", ended.stdout, ended.stderr)) }
-        }
-    }
-}
-
 /// Scripts that take minutes: they are there, their language is right, and they know the flags.
 async fn script(words: &[&str]) -> Outcome {
     let file = root().join(words[0]);
@@ -493,15 +450,4 @@ async fn install(world: &World, words: &[&str]) -> Outcome {
     let words: Vec<_> = words[1..].iter().map(|word| world.operators(word)).collect();
     expect(&run("install", &strs(&words), root()).await, 0)?;
     expect(&run(S2CS, &["backends", "--site-dir", &world.path("site")], &world.gateway_folder()).await, 0).map(drop)
-}
-
-/// Variables of other people's programs, which their documents tell of.
-fn exported(words: &[&str]) -> Outcome {
-    let known = BTreeMap::from([
-        ("EPICS_PVAS_SERVER_PORT", "5175"),
-        ("EPICS_PVA_NAME_SERVERS", "gw-b-lan.example.org:5175"),
-        ("EPICS_PVA_AUTO_ADDR_LIST", "NO"),
-    ]);
-    let (name, value) = words.get(1).and_then(|word| word.split_once('=')).ok_or("it sets nothing")?;
-    if known.get(name) == Some(&value) { Ok(()) } else { Err(format!("nobody has looked at {name}={value}")) }
 }

@@ -51,12 +51,16 @@ impl Document {
         document
     }
 
-    /// The lines that people are to type, without the remarks behind them.
+    /// The lines that people are to type, without the remarks behind them, and what they are to write in Python,
+    /// each block in one.
     pub fn commands(&self) -> Vec<String> {
-        let blocks = self.blocks.iter().filter(|block| ["", "sh"].contains(&block.language.as_str()));
-        let lines = blocks.flat_map(|block| block.text.lines());
-        let commands = lines.map(|line| line.split(" #").next().unwrap_or_default().trim().to_owned());
-        commands.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+        let typed = |line: &str| line.split(" #").next().unwrap_or_default().trim().to_owned();
+        let all = self.blocks.iter().flat_map(|Block { language, text }| match language.as_str() {
+            "" | "sh" => text.lines().map(typed).filter(|line| !line.is_empty() && !line.starts_with('#')).collect(),
+            "python" => vec![format!("```python\n{text}")],
+            _ => vec![],
+        });
+        all.collect()
     }
 
     pub fn links(&self) -> Vec<String> {

@@ -15,6 +15,7 @@ use crate::support::command::{Ran, run};
 use crate::support::gateway::S2CS;
 use crate::support::ports::PortBlock;
 use crate::support::program::Program;
+use crate::support::rabbitmq::{RabbitMq, RabbitMqPlan};
 use crate::support::tunnel::{ask, open_cons, open_prod};
 use crate::support::{App, TestGateway, Tunnel};
 
@@ -30,6 +31,9 @@ pub struct World {
     pub folder: TempDir,
     /// For gateways of the commands' own, and for servers.
     pub ports: PortBlock,
+    /// What was exported for the programs that follow.
+    pub exported: Vec<(String, String)>,
+    broker: Option<RabbitMq>,
 }
 
 /// A REQ that waits for its HELLO, in the background, and then sends UPDATE.
@@ -46,7 +50,15 @@ impl World {
         let prod = TestGateway::start(&[]).await;
         let cons = TestGateway::start(&[]).await;
         let folder = TempDir::with_prefix("documents-").expect("a folder");
-        let world = Self { prod, cons, app: App::start().await, folder, ports: PortBlock::claim() };
+        let world = Self {
+            prod,
+            cons,
+            app: App::start().await,
+            folder,
+            ports: PortBlock::claim(),
+            exported: vec![],
+            broker: None,
+        };
         world.lay_out().await;
         world
     }
@@ -178,6 +190,15 @@ impl World {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         server.listens_on(address).await;
         (server, address)
+    }
+
+    /// The broker of the documents, from the first time that it is asked for.
+    pub async fn broker(&mut self) -> &RabbitMq {
+        let broker = match self.broker.take() {
+            Some(broker) => broker,
+            None => RabbitMqPlan::new().start("").await,
+        };
+        self.broker.insert(broker)
     }
 
     /// A user's REQ at either gateway, which waits for the HELLO of a command.

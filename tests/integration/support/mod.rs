@@ -2,6 +2,7 @@
 //! what is left behind.
 
 pub mod app;
+pub mod application;
 pub mod authority;
 pub mod authorization_server;
 pub mod booted_host;
@@ -24,6 +25,7 @@ pub mod measure;
 pub mod package_root;
 pub mod ports;
 pub mod program;
+pub mod rabbitmq;
 pub mod raw;
 pub mod recorder;
 pub mod service;
