@@ -66,8 +66,14 @@ const LEFT: [(&str, &str); 8] = [
     ("apt install", "it changes the host; the tests of the packages install them in a root of their own"),
     ("dnf install", "there is no dnf on Debian; the tests of the packages look at the RPM"),
     ("systemctl", "there is no systemd here; the tests of the units boot one in a virtual machine"),
-    ("podman build", "there is no registry to build from; the test of the container looks at the Containerfile"),
-    ("podman compose --file packaging/container/compose.yaml up", "the same; that test looks at the compose file"),
+    (
+        "podman build",
+        "there is no registry to build from; a test of the packages does the steps of the Containerfile in a root",
+    ),
+    (
+        "podman compose --file packaging/container/compose.yaml up",
+        "the same; the test of the container looks at that file",
+    ),
     ("kubectl", "there is no cluster; the test of the container looks at the manifests"),
     ("cargo fuzz", "it goes on for ever; the corpora are a test"),
     ("mkdir target/fuzz", "it is for the command that follows"),
