@@ -40,7 +40,10 @@ const DOCUMENTS: [&str; 9] = [
 /// Flags of other people's programs that the documents name, with the program.
 const FOREIGN_FLAGS: [(&str, &[&str]); 5] = [
     ("cargo", &["--bench", "--features", "--fuzz-dir", "--release"]),
-    ("podman, kubectl", &["--cert", "--entrypoint", "--file", "--filename", "--key", "--net", "--tag", "--user"]),
+    (
+        "podman, kubectl",
+        &["--cert", "--entrypoint", "--file", "--filename", "--key", "--net", "--profile", "--tag", "--user"],
+    ),
     ("systemctl", &["--now"]),
     ("packaging/quickstart", &["--backend", "--gb"]),
     ("redis-server", &["--port"]),

@@ -164,7 +164,7 @@ pub async fn is_understood(world: &World, words: &[&str]) {
 /// What a container runs: played as if it were typed on the host. Of compose, whose names and
 /// networks there are not, the words alone.
 async fn contained(world: &World, words: &[&str]) -> Outcome {
-    if let [_, "compose", "--file", file, "run", "user", rest @ ..] = words {
+    if let [_, "compose", "--file", file, "--profile", "user", "run", "user", rest @ ..] = words {
         assert!(root().join(file).is_file(), "there is no {file}");
         return understood(world, &[&["s2uc"], rest].concat()).await;
     }
