@@ -16,12 +16,12 @@ const HELP: &str = r#"CONFIGURATION (an example):
                                   #   confidentiality: nobody else reads or alters
                                   #   integrity: also TLS 1.2 without encryption
                                   #   none: also plain bytes, from and to anyone
-  kernel_tls = "off"              # who makes and opens the records of TLS 1.2 and 1.3:
+  kernel_tls = "auto"             # who makes and opens the records of TLS 1.2 and 1.3:
+                                  #   auto: the kernel, when it and OpenSSL can do both
+                                  #     (TLS 1.3: OpenSSL 3.2) and it knows the processor's
+                                  #     AES; else OpenSSL
+                                  #   on: the kernel, be it one direction only
                                   #   off: OpenSSL
-                                  #   auto: the kernel, when it and OpenSSL can do both and
-                                  #     the processor has AES; else OpenSSL
-                                  #   on: the kernel, be it one direction only (with OpenSSL
-                                  #     before 3.2 TLS 1.3 is only sent by it)
                                   #   OpenSSL's anyhow: unix sockets, and targets with the
                                   #     floor none
   threads = 2                     # default: one a processor, 16 at most; read at start only

@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn the_least_there_can_be_gets_the_defaults() {
         let config = Config::parse(LEAST, Keys::load).unwrap_or_else(|faults| panic!("{faults:?}"));
-        assert_eq!((config.protection, config.kernel_tls), (Protection::Confidentiality, KernelTls::Off));
+        assert_eq!((config.protection, config.kernel_tls), (Protection::Confidentiality, KernelTls::Auto));
         assert_eq!(config.threads, None);
         assert_eq!(config.connect_timeout, Duration::from_secs(10));
         assert_eq!(config.handshake_timeout, Duration::from_secs(10));
@@ -363,14 +363,14 @@ mod tests {
     #[test]
     fn everything_that_can_be_set_is_read() {
         let text = "threads = 2\nconnect_timeout_ms = 1\nhandshake_timeout_ms = 2\ndrain_seconds = 0\n\
-            max_connections = 3\nbandwidth = 125000\nmemory_mib = 7\nprotection = \"none\"\nkernel_tls = \"auto\"\n[[listener]]\nname = \"a-1\"\naccept = \"/run/a\"\n\
+            max_connections = 3\nbandwidth = 125000\nmemory_mib = 7\nprotection = \"none\"\nkernel_tls = \"on\"\n[[listener]]\nname = \"a-1\"\naccept = \"/run/a\"\n\
             accept_proxy_protocol = true\ntarget = \"[::1]:5\"\ntarget_proxy_protocol = \"v2\"\n\
             sources = [\"198.51.100.0/24\", \"2001:db8::/32\", \"192.0.2.7\"]\n[tcp]\nnodelay = false\n\
             keepalive_seconds = 0\nsend_buffer = 65536\nreceive_buffer = 131072\ncongestion = \"reno\"\n";
         let config = Config::parse(text, Keys::load).unwrap_or_else(|faults| panic!("{faults:?}"));
         assert_eq!(config.threads.map(NonZeroUsize::get), Some(2));
         assert_eq!(config.drain, Duration::ZERO);
-        assert_eq!((config.protection, config.kernel_tls), (Protection::None, KernelTls::Auto));
+        assert_eq!((config.protection, config.kernel_tls), (Protection::None, KernelTls::On));
         assert_eq!((config.bandwidth.map(NonZeroU64::get), config.memory), (Some(125_000), 7 << 20));
         let tcp = TcpSettings {
             nodelay: false,

@@ -19,15 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KernelTls {
-    /// When that should not be slower: both directions, with the processor's own AES.
-    /// With one direction in the kernel OpenSSL reads the other record by record,
+    /// When that should not be slower: both directions, with the best of the processor's
+    /// own AES. With one direction in the kernel OpenSSL reads the other record by record,
     /// which costs more than our transport does.
+    #[default]
     Auto,
     /// Whenever it can, be it one direction only.
     On,
-    /// Never. So it is unless the site says otherwise, until OpenSSL 3.2 and later,
-    /// which have the kernel receive TLS 1.3, were tried as much as the rest.
-    #[default]
+    /// Never.
     Off,
 }
 
@@ -74,7 +73,8 @@ fn attempt(server: &SslContext, client: &SslContext) -> Option<Found> {
         let connected = near.connect().is_ok();
         (accepting.join().unwrap_or(false) && connected).then_some(near)
     })?;
-    let accelerated = std::fs::read_to_string("/proc/crypto").is_ok_and(|ciphers| is_accelerated(&ciphers));
+    let ciphers = std::fs::read_to_string("/proc/crypto").unwrap_or_default();
+    let accelerated = is_accelerated(&ciphers, has_vaes());
     Some(Found { sends: near.ktls_send_enabled(), receives: near.ktls_recv_enabled(), accelerated })
 }
 
@@ -90,8 +90,18 @@ fn connection() -> io::Result<(TcpStream, TcpStream)> {
     Ok((near, far))
 }
 
-/// Whether the best AES-GCM in `/proc/crypto` is not the one in plain C.
-fn is_accelerated(ciphers: &str) -> bool {
+/// Whether the processor has AES for long registers. OpenSSL has used it since 3.1,
+/// kernels only since 6.11: those before are slower there than OpenSSL is.
+fn has_vaes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("vaes");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
+/// Whether the best AES-GCM in `/proc/crypto` is not the one in plain C, nor one that
+/// leaves the long registers alone that there are.
+fn is_accelerated(ciphers: &str, vaes: bool) -> bool {
     let field = |cipher: &str, name: &str| {
         let value = |line: &str| Some(line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim().to_owned());
         cipher.lines().find_map(value)
@@ -102,7 +112,10 @@ fn is_accelerated(ciphers: &str) -> bool {
         .filter(|cipher| field(cipher, "internal").as_deref() != Some("yes"))
         .max_by_key(|cipher| field(cipher, "priority").and_then(|priority| priority.parse::<u32>().ok()))
         .and_then(|cipher| field(cipher, "driver"))
-        .is_some_and(|driver| !driver.contains("generic)") && !driver.contains("-generic,"))
+        .is_some_and(|driver| {
+            let in_c = driver.contains("generic)") || driver.contains("-generic,");
+            !in_c && (!vaes || driver.contains("vaes"))
+        })
 }
 
 #[cfg(test)]
@@ -118,12 +131,16 @@ mod tests {
 
     #[test]
     fn the_best_cipher_counts() {
-        assert!(!is_accelerated(""));
-        assert!(!is_accelerated(IN_C));
-        assert!(!is_accelerated(&format!("{IN_C}\n{INTERNAL}\n")));
-        assert!(is_accelerated(&format!("{IN_C}\n{INSTRUCTIONS}\n")));
-        assert!(is_accelerated(&format!("{INSTRUCTIONS}\n{IN_C}\n")));
-        assert!(!is_accelerated(&INSTRUCTIONS.replace("gcm(aes)", "gcm(sm4)")));
+        let old_processor = |ciphers: &str| is_accelerated(ciphers, false);
+        assert!(!old_processor(""));
+        assert!(!old_processor(IN_C));
+        assert!(!old_processor(&format!("{IN_C}\n{INTERNAL}\n")));
+        assert!(old_processor(&format!("{IN_C}\n{INSTRUCTIONS}\n")));
+        assert!(old_processor(&format!("{INSTRUCTIONS}\n{IN_C}\n")));
+        assert!(!old_processor(&INSTRUCTIONS.replace("gcm(aes)", "gcm(sm4)")));
+        // An old kernel on a new processor, and a new one.
+        assert!(!is_accelerated(INSTRUCTIONS, true));
+        assert!(is_accelerated(&INSTRUCTIONS.replace("aesni\n", "vaes-avx10_512\n"), true));
     }
 
     #[test]
