@@ -17,7 +17,7 @@ use super::setup::{Setup, setup};
 use crate::backend::Programs;
 use crate::causes::causes;
 use crate::config::{Config, Faults, Settings, Source};
-use crate::daemon::Ended;
+use crate::daemon::{DaemonError, Ended};
 use crate::session::Host;
 use crate::{daemon, supervisor, threads, tls};
 
@@ -238,6 +238,7 @@ fn serve(settings: Settings, verbose: bool) -> ExitCode {
         Ok(Ended::Released) => ExitCode::SUCCESS,
         // Nothing is dropped: everything that must last is on disk already.
         Ok(Ended::Left) => std::process::exit(0),
+        Err(e @ DaemonError::Tls(_)) => faulty(&Faults(vec![format!("failed to {}", causes(&e))])),
         Err(e) => exit(Err(format!("failed to {}", causes(&e)))),
     }
 }

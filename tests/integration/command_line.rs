@@ -182,6 +182,9 @@ async fn a_check_that_finds_nothing_says_so() {
         .succeeded();
     let said = run(S2CS, &["check", "--state-dir", "s", "--server-key", "2.key"], folder.path()).await.failed(78);
     assert!(said.contains("2.key"), "{said}");
+    // Serving refuses for the same reason, and is not to be tried again.
+    let serve = ["--state-dir", "s", "--port", "0", "--server-key", "2.key"];
+    assert_eq!(run(S2CS, &serve, folder.path()).await.failed(78).lines().last(), said.lines().last());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

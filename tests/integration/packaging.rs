@@ -1,5 +1,6 @@
 //! The packages: what is in them agrees with the code, and they install, upgrade and go without a trace.
 
+mod booted;
 mod container;
 mod debian;
 mod redhat;

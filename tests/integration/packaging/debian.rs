@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::support::package_root::{PackageRoot, built, differences, host, make, text};
 
 /// The same package as an earlier version, which had another configuration.
-fn earlier(package: &Path, folder: &TempDir) -> PathBuf {
+pub(super) fn earlier(package: &Path, folder: &TempDir) -> PathBuf {
     let tree = folder.path().join("earlier");
     host("dpkg-deb", &["--raw-extract", &text(package), &text(&tree)]).succeeded();
     let change = |name: &str, from: &str, to: &str| {

@@ -1,59 +1,27 @@
 # What an operator does with a gateway under systemd. Runs as root in a machine of its own.
-set -u -o pipefail
-export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-config=/etc/scistream/s2cs.toml
-
-trouble() {
-    echo "NOT WELL: $*"
-    systemctl status --no-pager --full s2cs 2>&1 | tail -30
-    journalctl --no-pager -o cat -u s2cs -u s2fw | tail -60
-    exit 1
-}
-# Looks until it holds.
-eventually() {
-    local what=$1 tries
-    shift
-    for tries in $(seq 150); do
-        if "$@" >/dev/null 2>&1; then return; fi
-        sleep 0.1
-    done
-    trouble "not in time: $what"
-}
-show() { systemctl show --value -p "$1" s2cs; }
-is() { [ "$(show "$1")" = "$2" ]; }
-status_holds() { case $(show StatusText) in *"$1"*) ;; *) false ;; esac; }
-s2uc_() { s2uc "$@" --server-cert /root/server.crt; }
-# Opens both halves and prints where the consumer connects.
-tunnel() {
-    s2uc_ tunnel --prod 127.0.0.1:5000 --prod-target "127.0.0.1:$1" --cons 127.0.0.1:5000 --detach --json |
-        tee /run/tunnel | sed 's/.*"cons":{[^}]*"listeners":\["127.0.0.1:\([0-9]*\)".*/\1/'
-}
-answers() {
-    local said
-    exec 3<>"/dev/tcp/127.0.0.1/$1" || return 1
-    printf 'hello\n' >&3
-    read -r -t 20 said <&3
-    exec 3>&-
-    [ "$said" = hello ]
-}
+certificate=/root/server.crt
 
 systemd-sysusers - <<'END' || trouble 'sysusers'
 u scistream - "SciStream" /var/lib/scistream
 END
 mkdir -p /etc/scistream /etc/credstore
-ip link set lo up
 
 echo "== without a certificate it does not start, and says why"
 systemctl start s2cs && trouble 'it has started'
 journalctl --no-pager -o cat -u s2cs | grep -q 's2cs cert --host' || trouble 'it does not say what to do'
 systemctl stop s2cs
+
+echo "== nor with one that cannot be used"
+(cd /root && s2cs cert --host localhost --ip 127.0.0.1) || trouble 'no certificate'
+install -m 600 /root/server.crt /etc/credstore/s2cs.server.crt
+echo nonsense >/etc/credstore/s2cs.server.key
+printf 'listener_ip = "127.0.0.1"\nsandbox = "required"\n' >$config
+systemctl start s2cs && trouble 'it has started'
+systemctl stop s2cs
 systemctl reset-failed s2cs 2>/dev/null
 
 echo "== with a key that root alone can read, it does"
-(cd /root && s2cs cert --host localhost --ip 127.0.0.1) || trouble 'no certificate'
-install -m 600 /root/server.crt /etc/credstore/s2cs.server.crt
 install -m 600 /root/server.key /etc/credstore/s2cs.server.key
-printf 'listener_ip = "127.0.0.1"\nsandbox = "required"\n' >$config
 systemctl start s2cs || trouble 'it does not start'
 is ActiveState active && is SubState running || trouble 'it is not active'
 status_holds 'ready on 127.0.0.1:5000, sessions: 0' || trouble "its status is $(show StatusText)"
@@ -65,10 +33,7 @@ busybox nc -ll -p 7001 -e /bin/cat &
 sessions=0
 for backend in native stunnel haproxy nginx; do
     printf 'listener_ip = "127.0.0.1"\nsandbox = "required"\nbackend = "%s"\n' $backend >$config
-    before=$(journalctl --no-pager -o cat -u s2cs | grep -c 'the configuration is in force')
-    systemctl reload s2cs || trouble "$backend: no reload"
-    taken() { [ "$(journalctl --no-pager -o cat -u s2cs | grep -c 'the configuration is in force')" -gt "$before" ]; }
-    eventually "$backend: the reload is over" taken
+    reload
     port=$(tunnel 7001) || trouble "$backend: $(cat /run/tunnel)"
     answers "$port" || trouble "$backend: nothing comes back"
     sessions=$((sessions + 2))
@@ -78,7 +43,7 @@ eventually 'the sessions are counted' status_holds "sessions: $sessions"
 
 echo "== a stream runs on while it restarts"
 printf 'listener_ip = "127.0.0.1"\nsandbox = "required"\n' >$config
-systemctl reload s2cs
+reload
 sleep infinity | busybox nc -l -p 7000 >/run/received &
 port=$(tunnel 7000) || trouble "$(cat /run/tunnel)"
 (
@@ -93,7 +58,6 @@ port=$(tunnel 7000) || trouble "$(cat /run/tunnel)"
 came() { [ "$(wc -l </run/received)" -gt "$1" ]; }
 flows() { eventually 'the stream goes on' came $(($(wc -l </run/received) + 20)); }
 flows
-proxies() { pgrep -u scistream -x 's2ds|stunnel4|haproxy|nginx' | sort; }
 running=$(proxies)
 main=$(show MainPID)
 systemctl restart s2cs || trouble 'no restart'
@@ -141,8 +105,8 @@ END
 s2fw --print-ruleset | nft -f - || trouble 'no sets'
 printf 'listener_ip = "127.0.0.1"\nsandbox = "required"\nfirewall = "/run/scistream/s2fw.sock"\n' >$config
 systemctl start s2fw.socket || trouble 'no socket'
-systemctl reload s2cs || trouble 'no reload with the helper'
-eventually 'the reload is over' status_holds "ready on 127.0.0.1:5000, sessions: $sessions"
+reload
+eventually 'its status is good again' status_holds "ready on 127.0.0.1:5000, sessions: $sessions"
 opened() { nft list set inet filter scistream4 | grep -q "$1"; }
 port=$(tunnel 7001) || trouble "$(cat /run/tunnel)"
 opened "$port" || trouble "$port is not open: $(nft list set inet filter scistream4)"
@@ -155,23 +119,19 @@ printf '[Service]\nMemoryMax=200M\n' >/run/systemd/system/scistream-session@.ser
 systemctl daemon-reload
 systemctl start scistream-session.socket || trouble 'no socket'
 printf 'session_units = "/run/scistream/session.sock"\n' >>$config
-taken_before=$(journalctl --no-pager -o cat -u s2cs | grep -c 'the configuration is in force')
-systemctl reload s2cs || trouble 'no reload'
-taken_again() { [ "$(journalctl --no-pager -o cat -u s2cs | grep -c 'the configuration is in force')" -gt "$taken_before" ]; }
-eventually 'the reload is over' taken_again
+reload
 port=$(tunnel 7001) || trouble "$(cat /run/tunnel) $(journalctl --no-pager -o cat -u 'scistream-session@*')"
 sessions=$((sessions + 2))
-units() { systemctl list-units --no-legend --plain --state=running 'scistream-session@*' | cut -d ' ' -f 1; }
-[ "$(units | wc -l)" = 2 ] || trouble "units: $(units)"
-for unit in $(units); do
+[ "$(session_units | wc -l)" = 2 ] || trouble "units: $(session_units)"
+for unit in $(session_units); do
     limit=$(cat "/sys/fs/cgroup$(systemctl show --value -p ControlGroup "$unit")/memory.max")
     echo "$unit: $(cat "/proc/$(systemctl show --value -p MainPID "$unit")/comm"), at most $limit bytes"
     [ "$limit" = $((200 << 20)) ] || trouble 'it has no limit of its own'
 done
 answers "$port" || trouble 'nothing comes back'
-before=$(units)
+before=$(session_units)
 systemctl restart s2cs || trouble 'no restart'
-[ "$(units)" = "$before" ] || trouble "other units: $before, now $(units)"
+[ "$(session_units)" = "$before" ] || trouble "other units: $before, now $(session_units)"
 status_holds "sessions: $sessions" || trouble "its status is $(show StatusText)"
 answers "$port" || trouble 'nothing comes back after the restart'
 
@@ -182,7 +142,7 @@ eventually 'every byte has come, and no other' all_came
 echo "0 of $(stat -c %s /run/sent) bytes lost over 4 restarts, a kill and a hang"
 s2cs drain --config $config || trouble 'no drain'
 systemctl stop s2cs
-[ -z "$(units)" ] || trouble "units are left: $(units)"
+[ -z "$(session_units)" ] || trouble "units are left: $(session_units)"
 [ -z "$(pgrep -u scistream)" ] || trouble "left: $(ps -u scistream -f)"
 [ -z "$(ls -A /var/lib/scistream/sessions)" ] || trouble 'folders are left'
 systemd-analyze security --no-pager s2cs.service s2fw.service 2>/dev/null | tail -3
