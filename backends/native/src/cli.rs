@@ -38,9 +38,8 @@ const HELP: &str = r#"CONFIGURATION (an example):
   nodelay = true                  # small messages leave at once
   keepalive_seconds = 60          # silent peers are asked after so long; 0: never
   send_buffer = 4194304           # bytes, cut down to net.core.wmem_max and rmem_max;
-  receive_buffer = 4194304        #   default: the kernel grows them with the path;
-                                  #   with TLS, 1 MiB where that stays within this host
-  congestion = "bbr"              # default: the system's, and reno within this host
+  receive_buffer = 4194304        #   default: the kernel grows them with the path
+  congestion = "bbr"              # default: the system's
 
   [psk]                           # needed when any side is "psk"
   identity = "client1"            # the identity that we name as a client

@@ -216,7 +216,7 @@ impl Config {
             max_connections: raw.max_connections,
             bandwidth: raw.bandwidth.and_then(NonZeroU64::new),
             memory: raw.memory_mib << 20,
-            tcp: Arc::new(TcpSettings { encrypts: keys.is_some(), ..raw.tcp.into() }),
+            tcp: Arc::new(raw.tcp.into()),
             keys,
             listeners,
         })
@@ -378,7 +378,6 @@ mod tests {
             send_buffer: Some(65_536),
             receive_buffer: Some(131_072),
             congestion: Some("reno".to_owned()),
-            encrypts: false,
         };
         assert_eq!(*config.tcp, tcp);
         let listener = &config.listeners[0];

@@ -5,6 +5,7 @@
 //! reaches the application. Whatever fails, dropping the sockets resets them.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -18,7 +19,6 @@ use crate::proxy_protocol::{self, Ends};
 use crate::pump::Pump;
 use crate::service::Route;
 use crate::socket::Socket;
-use crate::tcp::is_same_host;
 use crate::wire::Wire;
 
 /// Serves one accepted connection until it ends, or until `cut`.
@@ -95,6 +95,11 @@ async fn admit(route: &Route, socket: Socket) -> Result<(Ends, Wire), Refusal> {
     Ok((ends, wire.map_err(|error| refuse(ends, error.chain()))?))
 }
 
+fn is_same_host((source, destination): (SocketAddr, SocketAddr)) -> bool {
+    let canonical = |address: SocketAddr| -> IpAddr { address.ip().to_canonical() };
+    canonical(source).is_loopback() || canonical(source) == canonical(destination)
+}
+
 struct Source(Ends);
 
 impl fmt::Display for Source {
@@ -111,5 +116,22 @@ struct Seconds(Duration);
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.3}", self.0.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_host_may_say_who_it_forwards() {
+        let same = |source: &str, destination: &str| {
+            is_same_host((source.parse().expect(source), destination.parse().expect(destination)))
+        };
+        assert!(same("127.0.0.1:1", "127.0.0.1:2"));
+        assert!(same("192.0.2.1:1", "192.0.2.1:2"));
+        assert!(same("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:2"));
+        assert!(!same("192.0.2.7:1", "192.0.2.1:2"));
+        assert!(!same("[2001:db8::7]:1", "[2001:db8::1]:2"));
     }
 }

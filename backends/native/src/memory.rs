@@ -13,6 +13,9 @@ pub const LEAST: usize = 16 * 1024;
 /// What a turn reads and writes. Less costs more calls and more waking of who waits
 /// for the bytes; with more they are no longer in the processor's cache.
 pub const MOST: usize = 512 * 1024;
+/// The same where more than [`FEW`] connections want their bytes in that cache.
+pub const MOST_OF_MANY: usize = 128 * 1024;
+const FEW: usize = 16;
 
 /// The budget of the process; clones share it.
 #[derive(Debug, Clone)]
@@ -64,8 +67,9 @@ impl Sharer {
         let counts = &self.0.0;
         let budget = counts.budget.load(Ordering::Relaxed);
         let left = budget.saturating_sub(counts.held.load(Ordering::Relaxed));
-        let even = budget / (2 * counts.connections.load(Ordering::Relaxed).max(1));
-        even.min(left / 8).clamp(LEAST, MOST)
+        let connections = counts.connections.load(Ordering::Relaxed).max(1);
+        let most = if connections <= FEW { MOST } else { MOST_OF_MANY };
+        (budget / (2 * connections)).min(left / 8).clamp(LEAST, most)
     }
 
     /// Counts what a direction holds.
@@ -100,7 +104,7 @@ mod tests {
         let _others: Vec<_> = (0..1023).map(|_| memory.join()).collect();
         assert_eq!(first.share(), (64 << 20) / 2048);
         memory.set(2048 << 20);
-        assert_eq!(first.share(), MOST);
+        assert_eq!(first.share(), MOST_OF_MANY);
     }
 
     #[test]

@@ -51,7 +51,6 @@ impl Socket {
     /// When the peer has already gone.
     pub fn tcp(stream: TcpStream, settings: &TcpSettings) -> io::Result<Self> {
         settings.apply(&stream)?;
-        settings.apply_within_host(&stream);
         Ok(Self { stream: Stream::Tcp(stream), ended_well: AtomicBool::new(false) })
     }
 
@@ -71,9 +70,8 @@ impl Socket {
                 let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
                 // Before the handshake, which settles how far the window may grow.
                 settings.apply(&socket)?;
-                let stream = socket.connect(*address).await?;
-                settings.apply_within_host(&stream);
-                Ok(Self { stream: Stream::Tcp(stream), ended_well: AtomicBool::new(false) })
+                let stream = Stream::Tcp(socket.connect(*address).await?);
+                Ok(Self { stream, ended_well: AtomicBool::new(false) })
             }
             Address::Unix(path) => loop {
                 match UnixStream::connect(path).await {

@@ -1,33 +1,16 @@
 //! How the TCP sockets of a session are set up.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::sys::socket::{SetSockOpt, setsockopt, sockopt};
 use serde::Deserialize;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
 use crate::range::within;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
-/// Nothing is lost within a host, and there is no path to probe: a congestion
-/// control that paces (BBR, the system's on many gateways) only costs its timers.
-/// Every kernel has this one, and every user may choose it.
-const CONGESTION_WITHIN_HOST: &str = "reno";
-/// Bytes: nothing is on its way for long either, and what is copied and encrypted
-/// should not have left the processor's cache before.
-const BUFFER_WITHIN_HOST: usize = 1 << 20;
-/// What may be asked for (socket(7)): where that is less, the kernel's own buffers
-/// are better.
-static MAY_BE_SET: LazyLock<bool> = LazyLock::new(|| {
-    let most = |path| std::fs::read_to_string(path).ok()?.trim().parse().ok();
-    ["/proc/sys/net/core/rmem_max", "/proc/sys/net/core/wmem_max"]
-        .into_iter()
-        .all(|path| most(path).is_some_and(|most: usize| most >= BUFFER_WITHIN_HOST))
-});
 
 /// What every TCP socket gets; the defaults suit streams that may be small, and
 /// may be silent for days (tcp(7), socket(7)).
@@ -43,8 +26,6 @@ pub struct TcpSettings {
     pub receive_buffer: Option<usize>,
     /// The congestion control; `None` is the system's.
     pub congestion: Option<String>,
-    /// Whether bytes are encrypted, and not only passed on.
-    pub encrypts: bool,
 }
 
 impl Default for TcpSettings {
@@ -78,7 +59,6 @@ impl From<RawTcp> for TcpSettings {
             send_buffer: raw.send_buffer,
             receive_buffer: raw.receive_buffer,
             congestion: raw.congestion,
-            encrypts: false,
         }
     }
 }
@@ -138,33 +118,6 @@ impl TcpSettings {
         }
         Ok(())
     }
-
-    /// Chooses what was left to us, for a connection that does not leave the host.
-    pub fn apply_within_host(&self, stream: &TcpStream) {
-        let ends = || Some((stream.peer_addr().ok()?, stream.local_addr().ok()?));
-        if !ends().is_some_and(is_same_host) {
-            return;
-        }
-        // What is refused stays as it is, which is only slower.
-        if self.congestion.is_none() {
-            set(stream, sockopt::TcpCongestion, &CONGESTION_WITHIN_HOST.into()).ok();
-        }
-        if self.encrypts && *MAY_BE_SET {
-            if self.send_buffer.is_none() {
-                set(stream, sockopt::SndBuf, &BUFFER_WITHIN_HOST).ok();
-            }
-            if self.receive_buffer.is_none() {
-                set(stream, sockopt::RcvBuf, &BUFFER_WITHIN_HOST).ok();
-            }
-        }
-    }
-}
-
-/// Whether a connection with these ends does not leave the host.
-#[must_use]
-pub fn is_same_host((source, destination): (SocketAddr, SocketAddr)) -> bool {
-    let canonical = |address: SocketAddr| -> IpAddr { address.ip().to_canonical() };
-    canonical(source).is_loopback() || canonical(source) == canonical(destination)
 }
 
 fn seconds(duration: Duration) -> u32 {
@@ -180,8 +133,6 @@ mod tests {
     use nix::sys::socket::getsockopt;
 
     use super::*;
-    use crate::address::Address;
-    use crate::socket::Socket;
 
     #[tokio::test]
     async fn what_is_set_is_what_the_kernel_has() {
@@ -191,7 +142,6 @@ mod tests {
             send_buffer: Some(65_536),
             receive_buffer: Some(131_072),
             congestion: Some("reno".to_owned()),
-            encrypts: true,
         };
         let socket = TcpSocket::new_v4().expect("a socket");
         settings.apply(&socket).expect("set up");
@@ -209,49 +159,5 @@ mod tests {
         let socket = TcpSocket::new_v4().expect("a socket");
         TcpSettings { keepalive: None, ..TcpSettings::default() }.apply(&socket).expect("set up");
         assert!(!getsockopt(&socket, sockopt::KeepAlive).expect("SO_KEEPALIVE"));
-    }
-
-    #[tokio::test]
-    async fn within_the_host_we_choose_what_is_left_to_us() {
-        let both_ends = async |settings: TcpSettings| {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
-            let address = Address::Tcp(listener.local_addr().expect("its address"));
-            let connected = Socket::connect(&address, &settings).await.expect("connect");
-            let accepted = Socket::tcp(listener.accept().await.expect("accept").0, &settings).expect("set up");
-            [connected, accepted].map(|socket| {
-                let congestion = getsockopt(&socket, sockopt::TcpCongestion).expect("TCP_CONGESTION");
-                let buffer = getsockopt(&socket, sockopt::RcvBuf).expect("SO_RCVBUF");
-                (congestion.to_string_lossy().trim_end_matches('\0').to_owned(), buffer)
-            })
-        };
-        // The default grows.
-        let [(congestion, buffer), accepted] = both_ends(TcpSettings::default()).await;
-        assert_eq!((congestion.as_str(), accepted.0.as_str()), ("reno", "reno"));
-        assert_ne!(buffer, 2 * BUFFER_WITHIN_HOST);
-        for (congestion, buffer) in both_ends(TcpSettings { encrypts: true, ..TcpSettings::default() }).await {
-            assert_eq!((congestion.as_str(), buffer == 2 * BUFFER_WITHIN_HOST), ("reno", *MAY_BE_SET));
-        }
-        let system = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").expect("the system's");
-        let chosen = TcpSettings {
-            receive_buffer: Some(65_536),
-            congestion: Some(system.trim().to_owned()),
-            encrypts: true,
-            ..TcpSettings::default()
-        };
-        for (congestion, buffer) in both_ends(chosen).await {
-            assert_eq!((congestion.as_str(), buffer), (system.trim(), 2 * 65_536));
-        }
-    }
-
-    #[test]
-    fn only_this_host_may_say_who_it_forwards() {
-        let same = |source: &str, destination: &str| {
-            is_same_host((source.parse().expect(source), destination.parse().expect(destination)))
-        };
-        assert!(same("127.0.0.1:1", "127.0.0.1:2"));
-        assert!(same("192.0.2.1:1", "192.0.2.1:2"));
-        assert!(same("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:2"));
-        assert!(!same("192.0.2.7:1", "192.0.2.1:2"));
-        assert!(!same("[2001:db8::7]:1", "[2001:db8::1]:2"));
     }
 }
