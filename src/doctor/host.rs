@@ -60,7 +60,10 @@ fn kernel_tls() -> Finding {
     const ABOUT: &str = "kernel TLS";
     let protocols = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap_or_default();
     if protocols.split_whitespace().any(|protocol| protocol == "tls") {
-        return Finding::good(ABOUT, "the kernel has it; s2ds uses it where OpenSSL can, and it is no slower");
+        return Finding::good(
+            ABOUT,
+            "the kernel has it; s2ds uses it where OpenSSL gives it both directions (kernel_tls)",
+        );
     }
     Finding::note(ABOUT, "the kernel has none loaded", "not needed: s2ds does TLS by itself; modprobe tls loads it")
 }

@@ -210,6 +210,7 @@ impl Config {
             threads: raw.threads.and_then(NonZeroUsize::new),
             protection: raw.protection,
             kernel_tls: raw.kernel_tls,
+            keys,
             connect_timeout,
             handshake_timeout,
             drain: Duration::from_secs(raw.drain_seconds),
@@ -217,7 +218,6 @@ impl Config {
             bandwidth: raw.bandwidth.and_then(NonZeroU64::new),
             memory: raw.memory_mib << 20,
             tcp: Arc::new(raw.tcp.into()),
-            keys,
             listeners,
         })
     }

@@ -13,7 +13,8 @@ pub const LEAST: usize = 16 * 1024;
 /// What a turn reads and writes. Less costs more calls and more waking of who waits
 /// for the bytes; with more they are no longer in the processor's cache.
 pub const MOST: usize = 512 * 1024;
-/// The same where more than [`FEW`] connections want their bytes in that cache.
+/// The same where more than a few connections want their bytes in that cache, and
+/// what one that waits may have read ahead in a whole buffer.
 pub const MOST_OF_MANY: usize = 128 * 1024;
 const FEW: usize = 16;
 

@@ -91,7 +91,7 @@ fn connection() -> io::Result<(TcpStream, TcpStream)> {
 }
 
 /// Whether the processor has AES for long registers. OpenSSL has used it since 3.1,
-/// kernels only since 6.11: those before are slower there than OpenSSL is.
+/// kernels only since 6.11.
 fn has_vaes() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("vaes");

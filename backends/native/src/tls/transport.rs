@@ -8,13 +8,12 @@
 use std::io::{self, IoSliceMut, Read, Write};
 use std::sync::Arc;
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, room_for_records};
+use crate::memory::{MOST, MOST_OF_MANY};
 use crate::socket::Socket;
 
 /// How much of a handshake is read ahead.
 const HANDSHAKE: usize = 4096;
-/// And of what follows: OpenSSL copies it out soon, and should find it in the cache.
-const MOST_AHEAD: usize = 128 * 1024;
 
 /// The socket below a TLS connection.
 pub struct Transport {
@@ -33,7 +32,9 @@ impl Transport {
     /// Nothing is read or written yet.
     #[must_use]
     pub fn new(socket: Arc<Socket>) -> Self {
-        Self { socket, held: false, ahead: Buffer::default(), most_ahead: HANDSHAKE, unpushed: Buffer::default() }
+        let ahead = Buffer::new(MOST_OF_MANY);
+        let unpushed = Buffer::new(room_for_records(MOST));
+        Self { socket, held: false, ahead, most_ahead: HANDSHAKE, unpushed }
     }
 
     /// The socket.
@@ -49,7 +50,7 @@ impl Transport {
 
     /// So much may be read ahead, if that is not too much.
     pub fn read_ahead(&mut self, most: usize) {
-        self.most_ahead = most.min(MOST_AHEAD);
+        self.most_ahead = most.min(MOST_OF_MANY);
     }
 
     /// How many bytes there are that the socket would not wake us for.

@@ -65,7 +65,7 @@ fn inside() {
     a_peer_with_tls12_is_served_both_ways_by_the_kernel();
     a_stream_cut_short_is_told_from_one_that_ended();
     what_a_server_says_besides_is_not_taken_for_bytes();
-    kernel_tls_can_be_switched_off();
+    it_is_taken_unasked_where_both_ways_are_the_kernels();
     assert_eq!(counted("TlsDecryptError"), 0);
 }
 
@@ -77,12 +77,11 @@ fn two_ends_exchange_bytes() {
     let (prod, cons) = (Program::s2ds(&prod), Program::s2ds(&cons));
     let before = (counted("TlsTxSw"), counted("TlsRxSw"));
     let received = if receives_tls13() { 2 } else { 0 };
-    let does = if receives_tls13() { "kernel sends and receives" } else { "kernel sends\"" };
     let sent = bytes(12 << 20, 1);
     assert_eq!(digest(&exchange(connect(accept), sent.clone())), digest(&sent));
     for line in [prod.wait_for("source_wire=\"TLSv1.3"), cons.wait_for("target_wire=\"TLSv1.3")] {
         println!("{line}");
-        assert!(line.contains(&format!("TLS_AES_128_GCM_SHA256, {does}")), "{line}");
+        assert!(line.contains("TLS_AES_128_GCM_SHA256, kernel sends"), "{line}");
     }
     assert_eq!((counted("TlsTxSw"), counted("TlsRxSw")), (before.0 + 2, before.1 + received));
     for line in [prod.wait_for("connection closed"), cons.wait_for("connection closed")] {
@@ -148,21 +147,24 @@ fn what_a_server_says_besides_is_not_taken_for_bytes() {
         client.read_exact(&mut answer).expect("receive");
         assert_eq!(&answer, b"ping");
     }
-    let does = if receives_tls13() { "kernel sends and receives" } else { "kernel sends\"" };
-    s2ds.wait_for(does);
+    s2ds.wait_for(if receives_tls13() { "kernel sends and receives" } else { "kernel sends" });
 }
 
-fn kernel_tls_can_be_switched_off() {
-    let (config, before) = (Config::new(""), counted("TlsTxSw"));
-    let (application, accept) = (Application::echo(), free_address());
-    let path = config.write(&[listener(accept, application.address, "accept_wire = \"psk\"")]);
-    let on = std::fs::read_to_string(&path).expect("the configuration");
-    std::fs::write(&path, on.replace("kernel_tls = \"on\"", "kernel_tls = \"off\"")).expect("write");
-    let s2ds = Program::s2ds(&path);
-    let mut client = tls_peer::client(TLS13, connect(accept)).expect("handshake");
-    client.write_all(b"ping").expect("send");
-    client.read_exact(&mut [0; 4]).expect("receive");
-    let line = s2ds.wait_for("connection open");
-    assert!(line.contains("TLS_AES_128_GCM_SHA256\""), "{line}");
-    assert_eq!(counted("TlsTxSw"), before);
+fn it_is_taken_unasked_where_both_ways_are_the_kernels() {
+    let unasked = if receives_tls13() { ", kernel sends and receives\"" } else { "\"" };
+    for (setting, does) in [("", unasked), ("kernel_tls = \"off\"", "\"")] {
+        let (config, application, accept) = (Config::new(""), Application::echo(), free_address());
+        let path = config.write(&[listener(accept, application.address, "accept_wire = \"psk\"")]);
+        let on = std::fs::read_to_string(&path).expect("the configuration");
+        std::fs::write(&path, on.replace("kernel_tls = \"on\"", setting)).expect("write");
+        let s2ds = Program::s2ds(&path);
+        // It has tried with itself by now.
+        let before = counted("TlsTxSw");
+        let mut client = tls_peer::client(TLS13, connect(accept)).expect("handshake");
+        client.write_all(b"ping").expect("send");
+        client.read_exact(&mut [0; 4]).expect("receive");
+        let line = s2ds.wait_for("connection open");
+        assert!(line.contains(&format!("TLS_AES_128_GCM_SHA256{does}")), "{setting}: {line}");
+        assert_eq!(counted("TlsTxSw") > before, does != "\"", "{setting}");
+    }
 }

@@ -24,8 +24,8 @@ impl Machine<'_> {
     /// Runs it to its end, and gives what it said, line by line.
     pub fn run(&self) -> Vec<String> {
         let mut qemu = Command::new("qemu-system-x86_64");
-        // /dev/kvm may be there and not work.
-        qemu.args(["-accel", "tcg", "-cpu", "max", "-M", "q35", "-smp", "2", "-nodefaults"])
+        // /dev/kvm may be there and not work. And the kernel is one from before AES in long registers.
+        qemu.args(["-accel", "tcg", "-cpu", "max,vaes=off", "-M", "q35", "-smp", "2", "-nodefaults"])
             .args(["-display", "none", "-no-reboot", "-serial", "stdio", "-m", &self.memory_mib.to_string()])
             // On a busy host the ticks come too late for the kernel's check of its timer.
             .args(["-append", &format!("console=ttyS0 quiet panic=-1 no_timer_check {}", self.words)])
