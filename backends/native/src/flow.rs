@@ -11,7 +11,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::bandwidth::{Bandwidth, Turn};
-use crate::memory::{Held, MOST, MOST_OF_MANY, Memory, Sharer};
+use crate::memory::{Held, MOST, Memory, Sharer};
 use crate::pipe::Pipe;
 use crate::socket::Socket;
 use crate::wire::Wire;
@@ -169,7 +169,7 @@ impl Flow {
     /// have one.
     fn wait(&mut self, from: &mut Wire, sharer: &Sharer) {
         if from.ahead() > 0 {
-            if sharer.share() < MOST_OF_MANY {
+            if sharer.share() < MOST {
                 from.shrink();
             }
             self.ahead = Some(sharer.hold(from.ahead()));

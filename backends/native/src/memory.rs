@@ -10,13 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One TLS record, or a pipe's worth of small messages.
 pub const LEAST: usize = 16 * 1024;
-/// What a turn reads and writes. Less costs more calls and more waking of who waits
-/// for the bytes; with more they are no longer in the processor's cache.
-pub const MOST: usize = 512 * 1024;
-/// The same where more than a few connections want their bytes in that cache, and
-/// what one that waits may have read ahead in a whole buffer.
-pub const MOST_OF_MANY: usize = 128 * 1024;
-const FEW: usize = 16;
+/// More brings no speed, and comes out of the processor's cache.
+pub const MOST: usize = 128 * 1024;
 
 /// The budget of the process; clones share it.
 #[derive(Debug, Clone)]
@@ -68,9 +63,8 @@ impl Sharer {
         let counts = &self.0.0;
         let budget = counts.budget.load(Ordering::Relaxed);
         let left = budget.saturating_sub(counts.held.load(Ordering::Relaxed));
-        let connections = counts.connections.load(Ordering::Relaxed).max(1);
-        let most = if connections <= FEW { MOST } else { MOST_OF_MANY };
-        (budget / (2 * connections)).min(left / 8).clamp(LEAST, most)
+        let even = budget / (2 * counts.connections.load(Ordering::Relaxed).max(1));
+        even.min(left / 8).clamp(LEAST, MOST)
     }
 
     /// Counts what a direction holds.
@@ -104,8 +98,8 @@ mod tests {
         assert_eq!(first.share(), MOST);
         let _others: Vec<_> = (0..1023).map(|_| memory.join()).collect();
         assert_eq!(first.share(), (64 << 20) / 2048);
-        memory.set(2048 << 20);
-        assert_eq!(first.share(), MOST_OF_MANY);
+        memory.set(256 << 20);
+        assert_eq!(first.share(), MOST);
     }
 
     #[test]

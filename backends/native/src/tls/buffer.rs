@@ -3,7 +3,12 @@
 
 use std::cell::RefCell;
 
-/// A thread keeps so many of a size for the next who needs one.
+use crate::memory::MOST;
+
+/// A little more than a turn of a flow takes: a record adds 22 bytes to 16 KiB of
+/// an application in TLS 1.3, and some more in 1.2.
+pub const SIZE: usize = MOST + MOST / 64;
+/// A thread keeps so many for the next who needs one.
 const KEPT: usize = 4;
 
 thread_local! {
@@ -15,28 +20,15 @@ pub fn release() {
     SPARE.take();
 }
 
-/// How large a buffer must be for the records of so many bytes of an application: each
-/// adds 22 bytes to 16 KiB in TLS 1.3, and some more in 1.2.
-#[must_use]
-pub const fn room_for_records(bytes: usize) -> usize {
-    bytes + bytes / 64
-}
-
 /// Bytes, first in, first out.
+#[derive(Default)]
 pub struct Buffer {
-    size: usize,
     memory: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl Buffer {
-    /// An empty one, which takes memory of this size when there are bytes.
-    #[must_use]
-    pub fn new(size: usize) -> Self {
-        Self { size, memory: Vec::new(), start: 0, end: 0 }
-    }
-
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -52,7 +44,7 @@ impl Buffer {
     /// Where further bytes go, `most` at most.
     pub fn room(&mut self, most: usize) -> &mut [u8] {
         if self.memory.is_empty() {
-            self.memory = take_spare(self.size).unwrap_or_else(|| vec![0; self.size]);
+            self.memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; SIZE]);
         }
         let rest = &mut self.memory[self.end..];
         let most = most.min(rest.len());
@@ -84,32 +76,25 @@ impl Buffer {
 
     /// Takes no more memory than the bytes do, for a connection that has to wait.
     pub fn shrink(&mut self) {
-        if self.memory.len() == self.size {
+        if self.memory.len() == SIZE {
             let bytes = self.bytes().to_vec();
-            give_back(self.size, std::mem::replace(&mut self.memory, bytes));
+            give_back(std::mem::replace(&mut self.memory, bytes));
             (self.start, self.end) = (0, self.memory.len());
         }
     }
 
     fn give_back_if_empty(&mut self) {
         if self.start == self.end {
-            give_back(self.size, std::mem::take(&mut self.memory));
+            give_back(std::mem::take(&mut self.memory));
             (self.start, self.end) = (0, 0);
         }
     }
 }
 
-fn take_spare(size: usize) -> Option<Vec<u8>> {
-    SPARE.with_borrow_mut(|spare| {
-        let last = spare.iter().rposition(|memory| memory.len() == size)?;
-        Some(spare.remove(last))
-    })
-}
-
-fn give_back(size: usize, memory: Vec<u8>) {
-    if memory.len() == size {
+fn give_back(memory: Vec<u8>) {
+    if memory.len() == SIZE {
         SPARE.with_borrow_mut(|spare| {
-            if spare.iter().filter(|memory| memory.len() == size).count() < KEPT {
+            if spare.len() < KEPT {
                 spare.push(memory);
             }
         });
@@ -120,11 +105,9 @@ fn give_back(size: usize, memory: Vec<u8>) {
 mod tests {
     use super::*;
 
-    const SIZE: usize = 4096;
-
     #[test]
     fn first_in_first_out() {
-        let mut buffer = Buffer::new(SIZE);
+        let mut buffer = Buffer::default();
         assert!(buffer.push(b"abc"));
         buffer.room(2).copy_from_slice(b"de");
         buffer.fill(2);
@@ -141,17 +124,12 @@ mod tests {
     #[test]
     fn an_empty_buffer_goes_back_to_the_thread() {
         release();
-        let mut buffer = Buffer::new(SIZE);
+        let mut buffer = Buffer::default();
         buffer.room(1);
         buffer.fill(0);
         assert_eq!(SPARE.with_borrow(Vec::len), 1);
         assert!(buffer.push(b"a"));
         assert_eq!(SPARE.with_borrow(Vec::len), 0);
-        // One of another size is not for this.
-        let mut larger = Buffer::new(2 * SIZE);
-        larger.room(1);
-        larger.fill(0);
-        assert_eq!((larger.room(usize::MAX).len(), SPARE.with_borrow(Vec::len)), (2 * SIZE, 0));
         buffer.shrink();
         assert_eq!(SPARE.with_borrow(Vec::len), 1);
     }

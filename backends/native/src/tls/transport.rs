@@ -2,14 +2,13 @@
 //!
 //! OpenSSL asks for a record's header, then for the rest, and writes record by
 //! record. What is asked for is received straight into OpenSSL's own buffer, and
-//! some more into ours; records that are written leave together when they are
-//! pushed.
+//! as much as the turn may take beyond that into ours; records that are written
+//! leave together when they are pushed.
 
 use std::io::{self, IoSliceMut, Read, Write};
 use std::sync::Arc;
 
-use super::buffer::{Buffer, room_for_records};
-use crate::memory::{MOST, MOST_OF_MANY};
+use super::buffer::Buffer;
 use crate::socket::Socket;
 
 /// How much of a handshake is read ahead.
@@ -32,9 +31,7 @@ impl Transport {
     /// Nothing is read or written yet.
     #[must_use]
     pub fn new(socket: Arc<Socket>) -> Self {
-        let ahead = Buffer::new(MOST_OF_MANY);
-        let unpushed = Buffer::new(room_for_records(MOST));
-        Self { socket, held: false, ahead, most_ahead: HANDSHAKE, unpushed }
+        Self { socket, held: false, ahead: Buffer::default(), most_ahead: HANDSHAKE, unpushed: Buffer::default() }
     }
 
     /// The socket.
@@ -48,9 +45,9 @@ impl Transport {
         self.held = held;
     }
 
-    /// So much may be read ahead, if that is not too much.
+    /// So much may be read ahead.
     pub fn read_ahead(&mut self, most: usize) {
-        self.most_ahead = most.min(MOST_OF_MANY);
+        self.most_ahead = most;
     }
 
     /// How many bytes there are that the socket would not wake us for.
