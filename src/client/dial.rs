@@ -16,6 +16,7 @@ use tower::service_fn;
 
 use super::ClientError;
 use super::answers::Checked;
+use super::link::{Counted, Link, Linked};
 use crate::session::{Endpoint, Host};
 use crate::store::ControlSocket;
 use crate::tls;
@@ -69,7 +70,7 @@ pub enum DialError {
 }
 
 /// A way to a control server.
-pub(super) type Channel = Checked<tonic::transport::Channel>;
+pub(super) type Channel = Checked<Linked<tonic::transport::Channel>>;
 
 /// A channel to a control server. Reconnects by itself.
 pub(super) async fn dial(address: &Endpoint, security: &Security) -> Result<Channel, ClientError> {
@@ -82,30 +83,51 @@ pub(super) async fn dial(address: &Endpoint, security: &Security) -> Result<Chan
     };
     // The scheme tells HTTP/2 nothing here: the connector does what there is to do about TLS.
     let uri = tonic::transport::Endpoint::from_shared(format!("http://{address}")).map_err(|_| ClientError::Address)?;
+    let remedy = match security {
+        Security::Plain => " (if this gateway speaks TLS, leave out --ssl=False)",
+        Security::Tls(_) | Security::Mutual { .. } => "",
+    };
     let address = address.clone();
-    let connector = service_fn(move |_: Uri| {
+    over(uri, remedy, move || {
         let (address, tls) = (address.clone(), tls.clone());
         async move {
             let silent = DialError::Silent { address: address.clone() };
-            timeout(CONNECT_DEADLINE, connect(address, tls)).await.map_err(|_| silent)?.map(TokioIo::new)
+            timeout(CONNECT_DEADLINE, connect(address, tls)).await.map_err(|_| silent)?
         }
-    });
-    uri.connect_with_connector(connector).await.map(Checked).map_err(ClientError::Dial)
+    })
+    .await
 }
 
 /// A channel to the control server that made a unix socket. Reconnects by itself.
 pub(super) async fn dial_socket(path: &Path) -> Result<Channel, ClientError> {
     let path = path.to_owned();
-    let connector = service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move {
-            let connected = greet(&path).await.map(TokioIo::new);
-            connected.map_err(|source| DialError::Socket { path, source })
-        }
-    });
     // Requests must name a host; nobody reads it.
     let uri = tonic::transport::Endpoint::from_static("http://localhost");
-    uri.connect_with_connector(connector).await.map(Checked).map_err(ClientError::Dial)
+    over(uri, "", move || {
+        let path = path.clone();
+        async move { greet(&path).await.map_err(|source| DialError::Socket { path, source }) }
+    })
+    .await
+}
+
+/// A channel over the connections that `connect` makes.
+async fn over<T, C>(
+    uri: tonic::transport::Endpoint,
+    remedy: &'static str,
+    connect: impl Fn() -> C + Send + 'static,
+) -> Result<Channel, ClientError>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    C: Future<Output = Result<T, DialError>> + Send + 'static,
+{
+    let link = Link::default();
+    let counted = link.clone();
+    let connector = service_fn(move |_: Uri| {
+        let (open, connecting) = (counted.open(), connect());
+        async move { connecting.await.map(|io| TokioIo::new(Counted { io, _open: open })) }
+    });
+    let calls = uri.connect_with_connector(connector).await.map_err(ClientError::Dial)?;
+    Ok(Checked(Linked { calls, link, remedy }))
 }
 
 /// Connects, and says what an operator says first.

@@ -1,9 +1,10 @@
 //! What can go wrong for a client, and how it is told.
 
-use tonic::{Code, Status, transport};
+use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use super::DialError;
+use super::link::find;
 use crate::causes::causes;
 use crate::shown::in_one_line;
 use crate::tls::TlsError;
@@ -69,7 +70,7 @@ impl ClientError {
         match self {
             // What tonic wraps around our own error says nothing.
             Self::Dial(e) => {
-                let story = within(e).map_or_else(|| causes(self), |ours| causes(ours));
+                let story = find::<DialError>(e).map_or_else(|| causes(self), |ours| causes(ours));
                 in_one_line(&format!("failed to {story}")).into_owned()
             }
             Self::Refused { status, gateway, .. } if status.code() == Code::Unauthenticated => {
@@ -84,7 +85,7 @@ impl ClientError {
     #[must_use]
     pub fn at_the_socket(&self) -> Option<std::io::ErrorKind> {
         match self {
-            Self::Dial(e) => match within(e)? {
+            Self::Dial(e) => match find(e)? {
                 DialError::Socket { source, .. } => Some(source.kind()),
                 _ => None,
             },
@@ -102,17 +103,6 @@ impl ClientError {
                     || (status.code() == Code::Unknown && status.message().contains("entry not found"))
             }
             _ => false,
-        }
-    }
-}
-
-/// Our own error, if the connection failed with one.
-fn within(e: &transport::Error) -> Option<&DialError> {
-    let mut cause: &(dyn std::error::Error + 'static) = e;
-    loop {
-        cause = cause.source()?;
-        if let Some(ours) = cause.downcast_ref() {
-            return Some(ours);
         }
     }
 }

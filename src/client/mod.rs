@@ -6,6 +6,7 @@ mod dial;
 mod error;
 mod gateway;
 mod half;
+mod link;
 
 pub use answers::without_bad_details;
 pub use dial::{DialError, Security};
