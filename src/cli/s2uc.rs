@@ -233,10 +233,11 @@ async fn inbound(command: Begin, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
     let uid = command.mint.uid()?;
     let gateway = common.channel.connect(&command.s2cs).await?;
+    let mut interrupts = Interrupts::listen()?;
     announce_uid(&uid, &gateway, Role::Prod, common, json);
     let ask = ask(uid.clone(), Role::Prod, common);
     let open = async { Ok(ask.open(&gateway, None).await?) };
-    let half = Interrupts::listen()?.guard(open, async || undo(&gateway, &uid).await).await?;
+    let half = interrupts.guard(open, async || undo(&gateway, &uid).await).await?;
     show(&uid, Role::Prod, &command.s2cs, &half, "Listeners: ", json);
     Ok(ExitCode::SUCCESS)
 }
@@ -245,11 +246,12 @@ async fn outbound(command: Outbound, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
     let uid = uid(&command.uid)?;
     let gateway = common.channel.connect(&command.s2cs).await?;
+    let mut interrupts = Interrupts::listen()?;
     announce_uid(&uid, &gateway, Role::Cons, common, json);
     let ask = ask(uid.clone(), Role::Cons, common);
     let targets: Vec<_> = command.targets.0.iter().map(ToString::to_string).collect();
     let open = async { Ok(ask.open(&gateway, Some(targets)).await?) };
-    let half = Interrupts::listen()?.guard(open, async || undo(&gateway, &uid).await).await?;
+    let half = interrupts.guard(open, async || undo(&gateway, &uid).await).await?;
     show(&uid, Role::Cons, &command.s2cs, &half, "Listeners: ", json);
     Ok(ExitCode::SUCCESS)
 }
@@ -274,6 +276,7 @@ async fn prod_req(command: Begin, json: bool) -> Result<ExitCode, Failure> {
     let common = &command.common;
     let uid = command.mint.uid()?;
     let gateway = common.channel.connect(&command.s2cs).await?;
+    let mut interrupts = Interrupts::listen()?;
     announce_uid(&uid, &gateway, Role::Prod, common, json);
     if !json {
         say!("waiting for hello message");
@@ -289,7 +292,7 @@ async fn prod_req(command: Begin, json: bool) -> Result<ExitCode, Failure> {
         let bandwidth = answer.bandwidth;
         Ok(Half { bandwidth, ..ask.start(&gateway, answer.listeners, answer.prod_listeners).await? })
     };
-    let half = Interrupts::listen()?.guard(open, async || undo(&gateway, &uid).await).await?;
+    let half = interrupts.guard(open, async || undo(&gateway, &uid).await).await?;
     show(&uid, Role::Prod, &command.s2cs, &half, "", json);
     Ok(ExitCode::SUCCESS)
 }
