@@ -102,18 +102,61 @@ impl SessionHandle {
         let (answer, answered) = oneshot::channel();
         self.send(order(answer));
         let ended = Refusal::Ended { session: self.session, why: ReleaseReason::Asked };
-        answered.await.unwrap_or(Err(ended))
+        answered_over(&self.orders, answered).await.unwrap_or(Err(ended))
     }
 
-    /// Tells the session to end. The receiver resolves when nothing is left of it.
+    /// Tells the session to end. The receiver resolves when nothing is left of it, for
+    /// [`Self::wait_until`].
     pub(super) fn end(&self, why: ReleaseReason) -> oneshot::Receiver<()> {
         let (done, gone) = oneshot::channel();
         self.send(Order::End { why, done });
         gone
+    }
+
+    /// Waits until the session is gone.
+    pub(super) async fn wait_until(&self, gone: oneshot::Receiver<()>) {
+        // No answer says that the task has ended, which is what is waited for.
+        answered_over(&self.orders, gone).await;
+    }
+}
+
+/// What a task answers to an order that it was sent; nothing, if it has ended.
+///
+/// An order that arrives while the task's end empties the queue stays in there as long as
+/// there is a sender, and its answer is neither given nor dropped.
+async fn answered_over<O, T>(orders: &mpsc::UnboundedSender<O>, mut answer: oneshot::Receiver<T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer.ok(),
+        () = orders.closed() => answer.try_recv().ok(),
     }
 }
 
 /// Whoever waits may have gone meanwhile; that alone ends nothing here.
 pub(super) fn reply<T>(to: Answer<T>, answer: Result<T, Refusal>) {
     drop(to.send(answer));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_order_that_met_the_end_of_its_task_is_not_waited_for() {
+        let (orders, inbox) = mpsc::unbounded_channel::<()>();
+        // As if it lay in a queue that nobody empties.
+        let (_answer, answered) = oneshot::channel::<()>();
+        drop(inbox);
+        assert_eq!(answered_over(&orders, answered).await, None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_though_the_task_has_ended() {
+        let (orders, mut inbox) = mpsc::unbounded_channel();
+        let (answer, answered) = oneshot::channel();
+        orders.send(answer).expect("there is a task");
+        inbox.recv().await.expect("an order").send(7).expect("it is waited for");
+        drop(inbox);
+        assert_eq!(answered_over(&orders, answered).await, Some(7));
+    }
 }

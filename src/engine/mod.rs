@@ -379,10 +379,9 @@ pub struct Overview {
 
 /// Ends sessions side by side. They end even if nobody waits for it.
 async fn end_all(handles: Vec<SessionHandle>, why: &ReleaseReason) {
-    let ends: Vec<_> = handles.iter().map(|handle| handle.end(why.clone())).collect();
-    for end in ends {
-        // An error says that the task has ended, which is what is waited for.
-        drop(end.await);
+    let ends: Vec<_> = handles.iter().map(|handle| (handle, handle.end(why.clone()))).collect();
+    for (handle, gone) in ends {
+        handle.wait_until(gone).await;
     }
 }
 
