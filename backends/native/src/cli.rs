@@ -39,7 +39,8 @@ const HELP: &str = r#"CONFIGURATION (an example):
   keepalive_seconds = 60          # silent peers are asked after so long; 0: never
   send_buffer = 4194304           # bytes, cut down to net.core.wmem_max and rmem_max;
   receive_buffer = 4194304        #   default: the kernel grows them with the path
-  congestion = "bbr"              # default: the system's
+  congestion = "bbr"              # default: the system's, but "reno" in place of "bbr"
+                                  #   to a target on this host
 
   [psk]                           # needed when any side is "psk"
   identity = "client1"            # the identity that we name as a client

@@ -1,9 +1,11 @@
 //! How the TCP sockets of a session are set up.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::sys::socket::{SetSockOpt, setsockopt, sockopt};
+use nix::sys::socket::{SetSockOpt, getsockopt, setsockopt, sockopt};
 use serde::Deserialize;
 use tokio::net::TcpSocket;
 
@@ -24,7 +26,7 @@ pub struct TcpSettings {
     pub send_buffer: Option<usize>,
     /// Bytes; `None` leaves it to the kernel, which grows it with the path.
     pub receive_buffer: Option<usize>,
-    /// The congestion control; `None` is the system's.
+    /// The congestion control; `None` is the system's, but see [`TcpSettings::apply_before`].
     pub congestion: Option<String>,
 }
 
@@ -97,7 +99,7 @@ impl TcpSettings {
     ///
     /// # Errors
     /// When the peer has already gone, or the kernel does not have the congestion control.
-    pub fn apply(&self, socket: &impl std::os::fd::AsFd) -> io::Result<()> {
+    pub fn apply(&self, socket: &impl AsFd) -> io::Result<()> {
         if self.nodelay {
             set(socket, sockopt::TcpNoDelay, &true)?;
         }
@@ -118,20 +120,50 @@ impl TcpSettings {
         }
         Ok(())
     }
+
+    /// Sets up a socket that is about to connect, see [`Self::apply`].
+    ///
+    /// A connection that stays within the host has nothing to be careful of, and the
+    /// timers of BBR, where that is the system's, cost it up to a fifth of its
+    /// processor time. A socket that is already connected keeps them, whatever it is told.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn apply_before(&self, target: IpAddr, socket: &impl AsFd) -> io::Result<()> {
+        self.apply(socket)?;
+        if self.congestion.is_none() && has_bbr(socket)? && is_ours(target) {
+            set(socket, sockopt::TcpCongestion, &"reno".into())?;
+        }
+        Ok(())
+    }
+}
+
+fn has_bbr(socket: &impl AsFd) -> io::Result<bool> {
+    Ok(getsockopt(socket, sockopt::TcpCongestion)?.as_encoded_bytes().starts_with(b"bbr"))
+}
+
+/// Whether an address is the host's own: such an address is reached from itself.
+fn is_ours(address: IpAddr) -> bool {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let from = || -> io::Result<SocketAddr> {
+        // This sends nothing: it looks for a route.
+        let probe = UdpSocket::bind((any, 0))?;
+        probe.connect((address, 9))?;
+        probe.local_addr()
+    };
+    address.is_loopback() || from().is_ok_and(|from| from.ip() == address)
 }
 
 fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-fn set<O: SetSockOpt>(socket: &impl std::os::fd::AsFd, option: O, value: &O::Val) -> io::Result<()> {
+fn set<O: SetSockOpt>(socket: &impl AsFd, option: O, value: &O::Val) -> io::Result<()> {
     Ok(setsockopt(socket, option, value)?)
 }
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::socket::getsockopt;
-
     use super::*;
 
     #[tokio::test]
@@ -152,6 +184,41 @@ mod tests {
         assert_eq!(getsockopt(&socket, sockopt::RcvBuf).expect("SO_RCVBUF"), 2 * 131_072);
         let congestion = getsockopt(&socket, sockopt::TcpCongestion).expect("TCP_CONGESTION");
         assert_eq!(congestion.to_string_lossy().trim_end_matches('\0'), "reno");
+    }
+
+    #[tokio::test]
+    async fn bbr_is_for_connections_that_leave_the_host() {
+        let known =
+            std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").expect("their names");
+        let after = |had: &str, settings: &TcpSettings, target: &str| {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            set(&socket, sockopt::TcpCongestion, &had.into()).expect("it is known");
+            settings.apply_before(target.parse().expect("an address"), &socket).expect("set up");
+            getsockopt(&socket, sockopt::TcpCongestion)
+                .expect("a name")
+                .to_string_lossy()
+                .trim_end_matches('\0')
+                .to_owned()
+        };
+        let own = TcpSettings { congestion: Some("reno".to_owned()), ..TcpSettings::default() };
+        for name in known.split_whitespace() {
+            let here = if name.starts_with("bbr") { "reno" } else { name };
+            assert_eq!(after(name, &TcpSettings::default(), "127.0.0.1"), here);
+            assert_eq!(after(name, &TcpSettings::default(), "192.0.2.1"), name);
+            assert_eq!(after(name, &own, "192.0.2.1"), "reno");
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_host_is_told_from_others() {
+        let host = |address: &str| is_ours(address.parse().expect("an address"));
+        assert!(host("127.0.0.1") && host("127.8.9.10") && host("::1"));
+        assert!(!host("192.0.2.1") && !host("2001:db8::1"));
+        // The one that others see, where there are others.
+        let outward = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        if outward.connect("192.0.2.1:9").is_ok() {
+            assert!(is_ours(outward.local_addr().expect("an address").ip()));
+        }
     }
 
     #[tokio::test]
