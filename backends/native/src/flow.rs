@@ -1,16 +1,15 @@
 //! One direction of a connection.
 //!
-//! Bytes are read into a buffer that all connections of a thread share, and written
-//! at once. Only what the receiver does not take is kept, so a direction has no
-//! memory of its own but while its receiver is slower than its sender, which then
-//! is not read from. Between two sockets that move much as it is, plain or with TLS
+//! Bytes are read into memory that the thread lends, and written at once. Only what
+//! the receiver does not take is kept, so a direction has no memory of its own but
+//! while its receiver is slower than its sender, which then is not read from. Between two sockets that move much as it is, plain or with TLS
 //! in the kernel, a pipe stands in the buffer's place, and the bytes stay in the kernel.
 
-use std::cell::RefCell;
 use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::bandwidth::{Bandwidth, Turn};
+use crate::buffer::{Buffer, Region};
 use crate::memory::{Held, MOST, Memory, Sharer};
 use crate::pipe::Pipe;
 use crate::socket::Socket;
@@ -22,15 +21,6 @@ const QUANTUM: usize = 1 << 20;
 const PIPE_FROM: usize = 64 << 10;
 /// and one of less than this that it is not.
 const PIPE_DOWN_TO: usize = 8 << 10;
-
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Frees the thread's buffer.
-pub fn release() {
-    BUFFER.take();
-}
 
 /// What all connections of the process share.
 #[derive(Clone)]
@@ -66,8 +56,7 @@ enum Kept {
     Nothing,
     /// Besides what both sides hold.
     Bytes {
-        bytes: Vec<u8>,
-        written: usize,
+        bytes: Buffer,
         _held: Held,
     },
     Piped {
@@ -165,11 +154,10 @@ impl Flow {
         }
     }
 
-    /// Counts what was read ahead. It may lie in a whole buffer while everybody may
-    /// have one.
+    /// Counts what was read ahead.
     fn wait(&mut self, from: &mut Wire, sharer: &Sharer) {
         if from.ahead() > 0 {
-            if sharer.share() < MOST {
+            if sharer.is_tight() {
                 from.shrink();
             }
             self.ahead = Some(sharer.hold(from.ahead()));
@@ -218,48 +206,47 @@ impl Flow {
         (from, to): (&mut Wire, &mut Wire),
         most: usize,
     ) -> io::Result<Turned> {
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(MOST, 0);
-            let room = &mut buffer[..most.min(MOST)];
-            let (mut count, mut dry) = (0, false);
-            while count < room.len() && !dry && self.end.is_none() {
-                match from.poll_read(context, &mut room[count..]) {
-                    Poll::Ready(Ok(0)) => self.end = Some(End::Finished),
-                    Poll::Ready(Ok(read)) => count += read,
-                    Poll::Ready(Err(error)) => self.end = Some(End::Broke(error)),
-                    Poll::Pending => dry = true,
-                }
+        let mut region = Region::take();
+        let room = &mut region[..most.min(MOST)];
+        let (mut count, mut dry) = (0, false);
+        while count < room.len() && !dry && self.end.is_none() {
+            match from.poll_read(context, &mut room[count..]) {
+                Poll::Ready(Ok(0)) => self.end = Some(End::Finished),
+                Poll::Ready(Ok(read)) => count += read,
+                Poll::Ready(Err(error)) => self.end = Some(End::Broke(error)),
+                Poll::Pending => dry = true,
             }
-            if count == 0 && dry {
-                return Ok(Turned::Dry);
+        }
+        if count == 0 && dry {
+            return Ok(Turned::Dry);
+        }
+        if self.piping == Piping::NotYet
+            && count >= PIPE_FROM
+            && from.raw_reader().is_some()
+            && to.raw_writer().is_some()
+        {
+            self.piping = Piping::Yes;
+        }
+        let mut written = 0;
+        while written < count {
+            match to.poll_write(context, &room[written..count])? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(more) => written += more,
+                Poll::Pending => break,
             }
-            if self.piping == Piping::NotYet
-                && count >= PIPE_FROM
-                && from.raw_reader().is_some()
-                && to.raw_writer().is_some()
-            {
-                self.piping = Piping::Yes;
-            }
-            let bytes = &room[..count];
-            let mut written = 0;
-            while written < count {
-                match to.poll_write(context, &bytes[written..])? {
-                    Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(more) => written += more,
-                    Poll::Pending => break,
-                }
-            }
-            if written < count || to.poll_push(context)?.is_pending() {
-                // Who has to wait takes what its bytes take, and no whole buffers.
+        }
+        if written < count || to.poll_push(context)?.is_pending() {
+            let mut bytes = Buffer::part(region, written..count);
+            if sharer.is_tight() {
+                bytes.shrink();
                 from.shrink();
                 to.shrink();
-                let bytes = bytes[written..].to_vec();
-                let held = sharer.hold(bytes.len() + from.ahead() + to.unpushed());
-                self.kept = Kept::Bytes { bytes, written: 0, _held: held };
             }
-            self.delivered += written as u64;
-            Ok(Turned::Read(count))
-        })
+            let held = sharer.hold(bytes.taken() + from.ahead() + to.unpushed());
+            self.kept = Kept::Bytes { bytes, _held: held };
+        }
+        self.delivered += written as u64;
+        Ok(Turned::Read(count))
     }
 
     fn carry_piped(
@@ -349,22 +336,22 @@ impl Flow {
         loop {
             match std::mem::replace(&mut self.kept, Kept::Nothing) {
                 Kept::Nothing => return Poll::Ready(Ok(())),
-                Kept::Bytes { bytes, mut written, _held } => {
-                    while written < bytes.len() {
-                        match to.poll_write(context, &bytes[written..])? {
+                Kept::Bytes { mut bytes, _held } => {
+                    while bytes.len() > 0 {
+                        match to.poll_write(context, bytes.bytes())? {
                             Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                             Poll::Ready(more) => {
-                                written += more;
+                                bytes.skip(more);
                                 self.delivered += more as u64;
                             }
                             Poll::Pending => {
-                                self.kept = Kept::Bytes { bytes, written, _held };
+                                self.kept = Kept::Bytes { bytes, _held };
                                 return Poll::Pending;
                             }
                         }
                     }
                     if to.poll_push(context)?.is_pending() {
-                        self.kept = Kept::Bytes { bytes: Vec::new(), written: 0, _held };
+                        self.kept = Kept::Bytes { bytes, _held };
                         return Poll::Pending;
                     }
                 }
@@ -373,7 +360,7 @@ impl Flow {
                     if left == 0 {
                         pipe.put_back();
                     } else if self.piping == Piping::Never {
-                        self.kept = Kept::Bytes { bytes: pipe.empty(left)?, written: 0, _held };
+                        self.kept = Kept::Bytes { bytes: pipe.empty(left)?.into(), _held };
                     } else {
                         self.kept = Kept::Piped { pipe, count: left, _held };
                         ready!(to.socket().poll_write_ready(context))?;

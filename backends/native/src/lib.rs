@@ -25,6 +25,7 @@
 
 pub mod address;
 mod bandwidth;
+mod buffer;
 pub mod cli;
 pub mod config;
 mod connection;

@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One TLS record, or a pipe's worth of small messages.
 pub const LEAST: usize = 16 * 1024;
-/// More brings no speed, and comes out of the processor's cache.
-pub const MOST: usize = 128 * 1024;
+/// More brings no speed.
+pub const MOST: usize = 512 * 1024;
+/// More than [`FEW`] connections push each other's bytes out of the processor's cache.
+const MOST_OF_MANY: usize = 128 * 1024;
+const FEW: usize = 16;
 
 /// The budget of the process; clones share it.
 #[derive(Debug, Clone)]
@@ -63,8 +66,15 @@ impl Sharer {
         let counts = &self.0.0;
         let budget = counts.budget.load(Ordering::Relaxed);
         let left = budget.saturating_sub(counts.held.load(Ordering::Relaxed));
-        let even = budget / (2 * counts.connections.load(Ordering::Relaxed).max(1));
-        even.min(left / 8).clamp(LEAST, MOST)
+        let connections = counts.connections.load(Ordering::Relaxed).max(1);
+        let most = if connections > FEW { MOST_OF_MANY } else { MOST };
+        (budget / (2 * connections)).min(left / 8).clamp(LEAST, most)
+    }
+
+    /// Whether who has to wait should take no more than its bytes need.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        self.share() < MOST
     }
 
     /// Counts what a direction holds.
@@ -99,7 +109,7 @@ mod tests {
         let _others: Vec<_> = (0..1023).map(|_| memory.join()).collect();
         assert_eq!(first.share(), (64 << 20) / 2048);
         memory.set(256 << 20);
-        assert_eq!(first.share(), MOST);
+        assert_eq!(first.share(), MOST_OF_MANY);
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Wire {
         }
     }
 
-    /// How many bytes were received and not read yet.
+    /// The memory of the bytes that were received and not read yet; 0 if there are none.
     #[must_use]
     pub fn ahead(&self) -> usize {
         match self {
@@ -126,7 +126,7 @@ impl Wire {
         }
     }
 
-    /// How many bytes were written and not sent yet.
+    /// The memory of the bytes that were written and not sent yet; 0 if there are none.
     #[must_use]
     pub fn unpushed(&self) -> usize {
         match self {

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::{flow, pipe, tls};
+use crate::{buffer, pipe};
 
 /// All threads; clones share them. They end with the last clone.
 #[derive(Clone)]
@@ -65,15 +65,22 @@ impl Workers {
 fn start(number: usize, stop: CancellationToken) -> io::Result<Worker> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let handle = runtime.handle().clone();
-    thread::Builder::new().name(format!("worker-{number}")).spawn(move || runtime.block_on(stop.cancelled()))?;
+    let life = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = buffer::release_unused() => {}
+            }
+        });
+    };
+    thread::Builder::new().name(format!("worker-{number}")).spawn(life)?;
     Ok(Worker { runtime: handle, connections: AtomicUsize::new(0) })
 }
 
 /// A thread without connections keeps no memory and no descriptors for the next.
 fn release() {
-    flow::release();
+    buffer::release();
     pipe::release();
-    tls::release();
 }
 
 /// A connection that is counted on its thread, until this is dropped.

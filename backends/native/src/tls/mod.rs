@@ -9,7 +9,6 @@
 //! ```
 
 mod batched;
-mod buffer;
 mod context;
 mod in_kernel;
 mod kernel;
@@ -17,7 +16,6 @@ mod reason;
 mod stream;
 mod transport;
 
-pub use buffer::release;
 pub use context::{Contexts, Side};
 pub use kernel::KernelTls;
 pub use stream::TlsStream;

@@ -8,7 +8,7 @@
 use std::io::{self, IoSliceMut, Read, Write};
 use std::sync::Arc;
 
-use super::buffer::Buffer;
+use crate::buffer::Buffer;
 use crate::socket::Socket;
 
 /// How much of a handshake is read ahead.
@@ -50,16 +50,16 @@ impl Transport {
         self.most_ahead = most;
     }
 
-    /// How many bytes there are that the socket would not wake us for.
+    /// The memory of the bytes that the socket would not wake us for; 0 if there are none.
     #[must_use]
     pub fn ahead(&self) -> usize {
-        self.ahead.len()
+        self.ahead.taken()
     }
 
-    /// How many bytes the socket has not taken yet.
+    /// The memory of the bytes that the socket has not taken yet; 0 if there are none.
     #[must_use]
     pub fn unpushed(&self) -> usize {
-        self.unpushed.len()
+        self.unpushed.taken()
     }
 
     /// Takes no more memory than the bytes do, for a connection that has to wait.
