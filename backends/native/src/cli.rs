@@ -40,7 +40,7 @@ const HELP: &str = r#"CONFIGURATION (an example):
   send_buffer = 4194304           # bytes, cut down to net.core.wmem_max and rmem_max;
   receive_buffer = 4194304        #   default: the kernel grows them with the path
   congestion = "bbr"              # default: the system's, but "reno" in place of "bbr"
-                                  #   to a target on this host
+                                  #   where both ends are on this host
 
   [psk]                           # needed when any side is "psk"
   identity = "client1"            # the identity that we name as a client

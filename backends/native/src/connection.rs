@@ -5,7 +5,6 @@
 //! reaches the application. Whatever fails, dropping the sockets resets them.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
@@ -15,6 +14,7 @@ use tracing::{info, warn};
 use crate::error::Error;
 use crate::flow::Common;
 use crate::negotiate;
+use crate::pacing::stays_here;
 use crate::proxy_protocol::{self, Ends};
 use crate::pump::Pump;
 use crate::service::Route;
@@ -81,7 +81,7 @@ async fn admit(route: &Route, socket: Socket) -> Result<(Ends, Wire), Refusal> {
     let refuse = |ends, reason: String| Refusal { ends, reason };
     if listener.accept_proxy_protocol {
         // Anyone else could claim to be whoever `sources` lets in.
-        if !ends.is_none_or(is_same_host) {
+        if !ends.is_none_or(|(source, destination)| stays_here(source, destination)) {
             return Err(refuse(ends, "a PROXY header is taken from this host only".to_owned()));
         }
         let header = proxy_protocol::read(&socket).await;
@@ -93,11 +93,6 @@ async fn admit(route: &Route, socket: Socket) -> Result<(Ends, Wire), Refusal> {
     }
     let wire = negotiate::accept(route, socket).await;
     Ok((ends, wire.map_err(|error| refuse(ends, error.chain()))?))
-}
-
-fn is_same_host((source, destination): (SocketAddr, SocketAddr)) -> bool {
-    let canonical = |address: SocketAddr| -> IpAddr { address.ip().to_canonical() };
-    canonical(source).is_loopback() || canonical(source) == canonical(destination)
 }
 
 struct Source(Ends);
@@ -116,22 +111,5 @@ struct Seconds(Duration);
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.3}", self.0.as_secs_f64())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_host_may_say_who_it_forwards() {
-        let same = |source: &str, destination: &str| {
-            is_same_host((source.parse().expect(source), destination.parse().expect(destination)))
-        };
-        assert!(same("127.0.0.1:1", "127.0.0.1:2"));
-        assert!(same("192.0.2.1:1", "192.0.2.1:2"));
-        assert!(same("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:2"));
-        assert!(!same("192.0.2.7:1", "192.0.2.1:2"));
-        assert!(!same("[2001:db8::7]:1", "[2001:db8::1]:2"));
     }
 }

@@ -37,6 +37,7 @@ mod listener;
 mod log;
 mod memory;
 mod negotiate;
+mod pacing;
 mod pipe;
 pub mod protection;
 pub mod proxy_protocol;

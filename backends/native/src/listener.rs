@@ -24,6 +24,7 @@ use crate::connection;
 use crate::error::Error;
 use crate::flow::Common;
 use crate::limit::Limit;
+use crate::pacing::Pacing;
 use crate::service::Route;
 use crate::socket::Socket;
 use crate::strangers::Strangers;
@@ -38,7 +39,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// A socket that accepts.
 pub enum Listening {
     /// On a TCP port.
-    Tcp(TcpListener),
+    Tcp(TcpListener, Pacing),
     /// On a unix socket. The file, when we made it, goes away first: once nobody
     /// answers there, another process may put its own in its place.
     Unix { _file: Option<SocketFile>, listener: UnixListener },
@@ -93,7 +94,7 @@ impl Inherited {
             listen(&socket, backlog)?;
             socket.set_nonblocking(true)?;
             let address = Address::Tcp(socket.local_addr()?);
-            return Ok(Some((address, Listening::Tcp(TcpListener::from_std(socket)?))));
+            return Ok(Some((address, Listening::tcp(TcpListener::from_std(socket)?))));
         }
         let Some(socket) = self.0.take_unix_listener(index)? else {
             return Ok(None);
@@ -120,10 +121,16 @@ impl Listening {
         bound.map_err(|source| Error::Listen { address: address.clone(), source })
     }
 
+    fn tcp(listener: TcpListener) -> Self {
+        let pacing = Pacing::of_listener(&listener);
+        Self::Tcp(listener, pacing)
+    }
+
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener, pacing) => {
                 let (stream, source) = listener.accept().await?;
+                pacing.settle(&stream, source);
                 Ok(Accepted::Tcp(stream.into_std()?, source))
             }
             Self::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
@@ -171,7 +178,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listening> {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     socket.bind(address)?;
-    Ok(Listening::Tcp(socket.listen(BACKLOG.into())?))
+    Ok(Listening::tcp(socket.listen(BACKLOG.into())?))
 }
 
 fn bind_unix(path: &Path) -> io::Result<Listening> {

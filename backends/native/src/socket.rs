@@ -69,7 +69,7 @@ impl Socket {
             Address::Tcp(address) => {
                 let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
                 // Before the handshake, which settles how far the window may grow.
-                settings.apply_before(address.ip(), &socket)?;
+                settings.apply_before_connecting(&socket, address.ip())?;
                 let stream = Stream::Tcp(socket.connect(*address).await?);
                 Ok(Self { stream, ended_well: AtomicBool::new(false) })
             }

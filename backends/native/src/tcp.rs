@@ -1,14 +1,15 @@
 //! How the TCP sockets of a session are set up.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::sys::socket::{SetSockOpt, getsockopt, setsockopt, sockopt};
+use nix::sys::socket::{SetSockOpt, setsockopt, sockopt};
 use serde::Deserialize;
 use tokio::net::TcpSocket;
 
+use crate::pacing;
 use crate::range::within;
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -26,7 +27,7 @@ pub struct TcpSettings {
     pub send_buffer: Option<usize>,
     /// Bytes; `None` leaves it to the kernel, which grows it with the path.
     pub receive_buffer: Option<usize>,
-    /// The congestion control; `None` is the system's, but see [`TcpSettings::apply_before`].
+    /// The congestion control; `None` is the system's, see [`crate::pacing`].
     pub congestion: Option<String>,
 }
 
@@ -123,35 +124,12 @@ impl TcpSettings {
 
     /// Sets up a socket that is about to connect, see [`Self::apply`].
     ///
-    /// A connection that stays within the host has nothing to be careful of, and the
-    /// timers of BBR, where that is the system's, cost it up to a fifth of its
-    /// processor time. A socket that is already connected keeps them, whatever it is told.
-    ///
     /// # Errors
     /// As above.
-    pub fn apply_before(&self, target: IpAddr, socket: &impl AsFd) -> io::Result<()> {
+    pub fn apply_before_connecting(&self, socket: &impl AsFd, target: IpAddr) -> io::Result<()> {
         self.apply(socket)?;
-        if self.congestion.is_none() && has_bbr(socket)? && is_ours(target) {
-            set(socket, sockopt::TcpCongestion, &"reno".into())?;
-        }
-        Ok(())
+        if self.congestion.is_none() { pacing::before_connecting(socket, target) } else { Ok(()) }
     }
-}
-
-fn has_bbr(socket: &impl AsFd) -> io::Result<bool> {
-    Ok(getsockopt(socket, sockopt::TcpCongestion)?.as_encoded_bytes().starts_with(b"bbr"))
-}
-
-/// Whether an address is the host's own: such an address is reached from itself.
-fn is_ours(address: IpAddr) -> bool {
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let from = || -> io::Result<SocketAddr> {
-        // This sends nothing: it looks for a route.
-        let probe = UdpSocket::bind((any, 0))?;
-        probe.connect((address, 9))?;
-        probe.local_addr()
-    };
-    address.is_loopback() || from().is_ok_and(|from| from.ip() == address)
 }
 
 fn seconds(duration: Duration) -> u32 {
@@ -164,6 +142,8 @@ fn set<O: SetSockOpt>(socket: &impl AsFd, option: O, value: &O::Val) -> io::Resu
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::getsockopt;
+
     use super::*;
 
     #[tokio::test]
@@ -187,37 +167,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bbr_is_for_connections_that_leave_the_host() {
-        let known =
-            std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").expect("their names");
-        let after = |had: &str, settings: &TcpSettings, target: &str| {
+    async fn what_is_asked_for_holds_within_the_host_too() {
+        let known = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+        for name in known.expect("their names").split_whitespace() {
+            let asked = TcpSettings { congestion: Some(name.to_owned()), ..TcpSettings::default() };
             let socket = TcpSocket::new_v4().expect("a socket");
-            set(&socket, sockopt::TcpCongestion, &had.into()).expect("it is known");
-            settings.apply_before(target.parse().expect("an address"), &socket).expect("set up");
-            getsockopt(&socket, sockopt::TcpCongestion)
-                .expect("a name")
-                .to_string_lossy()
-                .trim_end_matches('\0')
-                .to_owned()
-        };
-        let own = TcpSettings { congestion: Some("reno".to_owned()), ..TcpSettings::default() };
-        for name in known.split_whitespace() {
-            let here = if name.starts_with("bbr") { "reno" } else { name };
-            assert_eq!(after(name, &TcpSettings::default(), "127.0.0.1"), here);
-            assert_eq!(after(name, &TcpSettings::default(), "192.0.2.1"), name);
-            assert_eq!(after(name, &own, "192.0.2.1"), "reno");
-        }
-    }
-
-    #[test]
-    fn an_address_of_the_host_is_told_from_others() {
-        let host = |address: &str| is_ours(address.parse().expect("an address"));
-        assert!(host("127.0.0.1") && host("127.8.9.10") && host("::1"));
-        assert!(!host("192.0.2.1") && !host("2001:db8::1"));
-        // The one that others see, where there are others.
-        let outward = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-        if outward.connect("192.0.2.1:9").is_ok() {
-            assert!(is_ours(outward.local_addr().expect("an address").ip()));
+            asked.apply_before_connecting(&socket, "127.0.0.1".parse().expect("an address")).expect("set up");
+            let congestion = getsockopt(&socket, sockopt::TcpCongestion).expect("TCP_CONGESTION");
+            assert_eq!(congestion.to_string_lossy().trim_end_matches('\0'), name);
         }
     }
 
