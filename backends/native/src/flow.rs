@@ -2,8 +2,9 @@
 //!
 //! Bytes are read into memory that the thread lends, and written at once. Only what
 //! the receiver does not take is kept, so a direction has no memory of its own but
-//! while its receiver is slower than its sender, which then is not read from. Between two sockets that move much as it is, plain or with TLS
-//! in the kernel, a pipe stands in the buffer's place, and the bytes stay in the kernel.
+//! while its receiver is slower than its sender, which then is not read from. Between
+//! two sockets that move much as it is, plain or with TLS in the kernel, a pipe stands
+//! in that memory's place, and the bytes stay in the kernel.
 
 use std::io;
 use std::task::{Context, Poll, ready};

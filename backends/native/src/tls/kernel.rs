@@ -67,11 +67,16 @@ fn attempt(server: &SslContext, client: &SslContext) -> Option<Found> {
     setsockopt(&near, sockopt::TcpUlp::default(), &b"tls").ok()?;
     let (near, far) = connection().ok()?;
     let (server, client) = (Ssl::new(server).ok()?, Ssl::new(client).ok()?);
-    let near = thread::scope(|scope| {
-        let accepting = scope.spawn(|| SslStream::new(far, server).accept().is_ok());
+    // Neither end goes before the other has given the kernel its keys.
+    let (near, _far) = thread::scope(|scope| {
+        let accepting = scope.spawn(|| {
+            let far = SslStream::new(far, server);
+            far.accept().is_ok().then_some(far)
+        });
         let near = SslStream::new(near, client);
         let connected = near.connect().is_ok();
-        (accepting.join().unwrap_or(false) && connected).then_some(near)
+        let far = accepting.join().ok()??;
+        connected.then_some((near, far))
     })?;
     let ciphers = std::fs::read_to_string("/proc/crypto").unwrap_or_default();
     let accelerated = is_accelerated(&ciphers, has_vaes());
