@@ -1,6 +1,6 @@
 //! Spares connections within the host the timers of BBR.
 //!
-//! BBR times what it sends (tcp(7), `TCP_CONGESTION`), which costs up to a third of the
+//! BBR times what it sends (tcp(7), `TCP_CONGESTION`), which costs a tenth to half of the
 //! processor time of a stream that stays within the host, where nothing can be congested. A socket
 //! keeps the timers of a congestion control that it once had while it was connected; so
 //! one that may need none has "reno" before that, and is given the system's again if
