@@ -27,7 +27,7 @@ pub struct TcpSettings {
     pub send_buffer: Option<usize>,
     /// Bytes; `None` leaves it to the kernel, which grows it with the path.
     pub receive_buffer: Option<usize>,
-    /// The congestion control; `None` is the system's, see [`crate::pacing`].
+    /// The congestion control; `None` is the system's, within the host without BBR's timers.
     pub congestion: Option<String>,
 }
 
