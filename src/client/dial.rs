@@ -16,7 +16,7 @@ use tower::service_fn;
 
 use super::ClientError;
 use super::answers::Checked;
-use super::link::{Counted, Link, Linked};
+use super::link::{Link, Linked, counted};
 use crate::session::{Endpoint, Host};
 use crate::store::ControlSocket;
 use crate::tls;
@@ -121,10 +121,10 @@ where
     C: Future<Output = Result<T, DialError>> + Send + 'static,
 {
     let link = Link::default();
-    let counted = link.clone();
+    let place = link.clone();
     let connector = service_fn(move |_: Uri| {
-        let (open, connecting) = (counted.open(), connect());
-        async move { connecting.await.map(|io| TokioIo::new(Counted { io, _open: open })) }
+        let (open, connecting) = (place.open(), connect());
+        async move { connecting.await.map(|io| TokioIo::new(counted(io, open))) }
     });
     let calls = uri.connect_with_connector(connector).await.map_err(ClientError::Dial)?;
     Ok(Checked(Linked { calls, link, remedy }))

@@ -5,15 +5,14 @@
 //! answers: whoever makes the call would wait until its deadline.
 
 use std::error::Error;
-use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::io::InspectReader;
 use tonic::{Status, TimeoutExpired};
 use tower::Service;
 
@@ -58,32 +57,15 @@ impl Drop for Open {
     }
 }
 
-/// The bytes of a connection that is counted.
-pub(super) struct Counted<T> {
-    /// The connection.
-    pub(super) io: T,
-    /// Its place in the count.
-    pub(super) _open: Open,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+/// A connection that is counted.
+pub(super) fn counted<T: AsyncRead + AsyncWrite + Send + Unpin>(
+    io: T,
+    open: Open,
+) -> impl AsyncRead + AsyncWrite + Send + Unpin + use<T> {
+    // What it is shown does not matter: it owns the place in the count, and goes with the stream.
+    InspectReader::new(io, move |_: &[u8]| {
+        let _ = &open;
+    })
 }
 
 /// Calls over a link. Their errors are statuses that say what became of it.
@@ -155,6 +137,15 @@ mod tests {
     fn never_answered(link: &Link) -> JoinHandle<Result<(), Status>> {
         let calls = service_fn(|()| pending::<Result<(), Infallible>>());
         tokio::spawn(Linked { calls, link: link.clone(), remedy: "" }.oneshot(()))
+    }
+
+    #[test]
+    fn a_connection_counts_as_long_as_it_is_there() {
+        let link = Link::default();
+        let stream = counted(tokio::io::empty(), link.open());
+        assert_eq!(*link.0.borrow(), 1);
+        drop(stream);
+        assert_eq!(*link.0.borrow(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -650,6 +650,14 @@ async fn an_interrupted_request_gives_everything_back() {
         let ran = request.end().await;
         assert!(ran.failed(130).contains("released"), "{ran:?}");
         gateway.assert_nothing_left();
+        // From its first line on.
+        let mut request = Running::start(S2UC, &arguments, gateway.folder());
+        request.says("uid; s2cs").await;
+        request.signal(signal);
+        let ran = request.end().await;
+        assert!(ran.failed(130).contains("released"), "{ran:?}");
+        eventually("nothing is held", || gateway.listening().is_empty()).await;
+        gateway.assert_nothing_left();
     }
 }
 

@@ -49,6 +49,13 @@ impl FromStr for Address {
     }
 }
 
+/// Whether both ends of a connection are on this host.
+#[must_use]
+pub(crate) fn stays_here(source: SocketAddr, destination: SocketAddr) -> bool {
+    let canonical = |address: SocketAddr| address.ip().to_canonical();
+    canonical(source).is_loopback() || canonical(source) == canonical(destination)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +75,17 @@ mod tests {
         {
             assert!(text.parse::<Address>().is_err(), "{text:?} was taken");
         }
+    }
+
+    #[test]
+    fn connections_within_the_host_are_told_from_others() {
+        let same = |source: &str, destination: &str| {
+            stays_here(source.parse().expect(source), destination.parse().expect(destination))
+        };
+        assert!(same("127.0.0.1:1", "127.0.0.1:2"));
+        assert!(same("192.0.2.1:1", "192.0.2.1:2"));
+        assert!(same("[::ffff:127.0.0.1]:1", "[::ffff:127.0.0.1]:2"));
+        assert!(!same("192.0.2.7:1", "192.0.2.1:2"));
+        assert!(!same("[2001:db8::7]:1", "[2001:db8::1]:2"));
     }
 }

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::address::stays_here;
 use crate::error::Error;
 use crate::flow::Common;
 use crate::negotiate;
-use crate::pacing::stays_here;
 use crate::proxy_protocol::{self, Ends};
 use crate::pump::Pump;
 use crate::service::Route;

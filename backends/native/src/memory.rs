@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One TLS record, or a pipe's worth of small messages.
 pub const LEAST: usize = 16 * 1024;
-/// For one among few: with turns of a quarter of it TLS costs up to a sixth more.
+/// For one among few: with turns of a quarter of it TLS costs up to a fifth more.
 pub const MOST: usize = 512 * 1024;
-/// More than [`FEW`] connections push each other's bytes out of the processor's cache.
+/// More than [`FEW`] get less, for a direction may hold three such pieces.
 const MOST_OF_MANY: usize = 128 * 1024;
 const FEW: usize = 16;
 

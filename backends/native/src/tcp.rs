@@ -128,7 +128,10 @@ impl TcpSettings {
     /// As above.
     pub fn apply_before_connecting(&self, socket: &impl AsFd, target: IpAddr) -> io::Result<()> {
         self.apply(socket)?;
-        if self.congestion.is_none() { pacing::before_connecting(socket, target) } else { Ok(()) }
+        if self.congestion.is_none() {
+            pacing::before_connecting(socket, target);
+        }
+        Ok(())
     }
 }
 
