@@ -3,15 +3,12 @@
 //! It is mapped from the kernel and goes back there: of what a heap gave once, it
 //! tends to keep the most.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ops::{Deref, DerefMut, Range};
-use std::rc::Rc;
-use std::time::Duration;
 
 use memmap2::MmapMut;
-use tokio::sync::Notify;
-use tokio::time::sleep;
 
+use crate::lending;
 use crate::memory::MOST;
 
 /// A little more than a turn of a flow takes: a record adds 22 bytes to 16 KiB of
@@ -19,31 +16,14 @@ use crate::memory::MOST;
 pub const SIZE: usize = MOST + MOST / 64;
 /// A thread keeps so many for the next who needs one: a turn takes three.
 const KEPT: usize = 4;
-/// What nobody has needed for so long goes back to the kernel.
-const UNUSED: Duration = Duration::from_secs(5);
 
 thread_local! {
     static SPARE: RefCell<Vec<MmapMut>> = const { RefCell::new(Vec::new()) };
-    /// Whether any was needed since this was last asked,
-    static LENT: Cell<bool> = const { Cell::new(false) };
-    /// and who is told when that begins.
-    static NEEDED: Rc<Notify> = Rc::default();
 }
 
 /// Gives the thread's spare memory back to the kernel.
 pub fn release() {
     SPARE.take();
-}
-
-/// The same, whenever nobody has needed any for a while; never ends.
-pub async fn release_unused() {
-    loop {
-        NEEDED.with(Rc::clone).notified().await;
-        while LENT.replace(false) {
-            sleep(UNUSED).await;
-        }
-        release();
-    }
 }
 
 /// [`SIZE`] bytes, lent until this is dropped. What they are is left from others.
@@ -56,9 +36,7 @@ impl Region {
     /// When the kernel has no memory.
     #[must_use]
     pub fn take() -> Self {
-        if !LENT.replace(true) {
-            NEEDED.with(|needed| needed.notify_one());
-        }
+        lending::lent();
         let spare = SPARE.with_borrow_mut(Vec::pop);
         Self(Some(spare.unwrap_or_else(|| MmapMut::map_anon(SIZE).expect("the kernel has memory"))))
     }
@@ -252,20 +230,11 @@ mod tests {
         assert_eq!(spare(), 1);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_nobody_needs_goes_back_to_the_kernel() {
-        let needed = async {
-            for _ in 0..10 {
-                drop([(); KEPT + 1].map(|()| Region::take()));
-                sleep(UNUSED / 2).await;
-                assert_eq!(spare(), KEPT, "they were needed a moment ago");
-            }
-            sleep(UNUSED * 2).await;
-            assert_eq!(spare(), 0);
-        };
-        tokio::select! {
-            () = release_unused() => {}
-            () = needed => {}
-        }
+    #[test]
+    fn a_thread_keeps_a_few_until_it_is_told_not_to() {
+        drop([(); KEPT + 1].map(|()| Region::take()));
+        assert_eq!(spare(), KEPT);
+        release();
+        assert_eq!(spare(), 0);
     }
 }

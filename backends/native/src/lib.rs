@@ -18,6 +18,7 @@
 //!            └── pump ── flow           carry the bytes, each way:
 //!                         ├── bandwidth    how fast
 //!                         ├── memory       how much of it at once
+//!                         ├── buffer       in memory that the thread lends
 //!                         ├── pipe         without copying, where the kernel can
 //!                         └── wire ── socket
 //! ```
@@ -32,6 +33,7 @@ mod connection;
 mod error;
 mod flow;
 pub mod key;
+mod lending;
 mod limit;
 mod listener;
 mod log;

@@ -13,6 +13,12 @@ struct Count {
     most: usize,
 }
 
+impl Count {
+    fn has_room(&self) -> bool {
+        self.open < self.most
+    }
+}
+
 /// The count of the process; clones share it.
 #[derive(Debug, Clone)]
 pub struct Limit(Arc<watch::Sender<Count>>);
@@ -30,7 +36,7 @@ impl Limit {
 
     /// Changes how many are let in; those inside stay.
     pub fn set(&self, most: usize) {
-        self.0.send_modify(|count| count.most = most);
+        self.change(|count| count.most = most);
     }
 
     /// How many are inside.
@@ -41,27 +47,37 @@ impl Limit {
 
     /// Waits for room.
     pub async fn room(&self) {
-        self.wait(|count| count.open < count.most).await;
+        self.wait(Count::has_room).await;
     }
 
     /// Waits until there is no room.
     pub async fn full(&self) {
-        self.wait(|count| count.open >= count.most).await;
+        self.wait(|count| !count.has_room()).await;
     }
 
     /// Waits for room and takes it.
     pub async fn take(&self) -> Place {
         loop {
-            let taken = self.0.send_if_modified(|count| {
-                let room = count.open < count.most;
-                count.open += usize::from(room);
-                room
+            let mut taken = false;
+            self.change(|count| {
+                taken = count.has_room();
+                count.open += usize::from(taken);
             });
             if taken {
                 return Place(self.clone());
             }
             self.room().await;
         }
+    }
+
+    /// Wakes those who wait only when there is room again, or no more: connections
+    /// come and go far more often.
+    fn change(&self, change: impl FnOnce(&mut Count)) {
+        self.0.send_if_modified(|count| {
+            let before = count.has_room();
+            change(count);
+            count.has_room() != before
+        });
     }
 
     async fn wait(&self, condition: impl Fn(&Count) -> bool) {
@@ -72,7 +88,7 @@ impl Limit {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.send_modify(|count| count.open -= 1);
+        self.0.change(|count| count.open -= 1);
     }
 }
 
@@ -98,6 +114,25 @@ mod tests {
         drop(first);
         assert_eq!(limit.open(), 1);
         assert!(is_ready(limit.take()));
+    }
+
+    #[tokio::test]
+    async fn wakes_nobody_for_nothing() {
+        let limit = Limit::new(2);
+        let mut watcher = limit.0.subscribe();
+        let mut is_told = || {
+            let changed = watcher.has_changed().expect("the sender lives");
+            watcher.mark_unchanged();
+            changed
+        };
+        let first = limit.take().await;
+        assert!(!is_told());
+        let second = limit.take().await;
+        assert!(is_told(), "there is no more room");
+        drop(first);
+        assert!(is_told(), "there is room");
+        drop(second);
+        assert!(!is_told());
     }
 
     #[tokio::test]

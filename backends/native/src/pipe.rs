@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
 
+use crate::lending;
+
 /// What a pipe is asked to hold; more brings no speed. One that the kernel gives
 /// less is used as well, down to [`LEAST`].
 const MOST: usize = 256 << 10;
@@ -44,6 +46,7 @@ impl Pipe {
     /// An empty one; `None` when the kernel has none worth using.
     #[must_use]
     pub fn take() -> Option<Self> {
+        lending::lent();
         if let Some(pipe) = EMPTY.with_borrow_mut(Vec::pop) {
             return Some(pipe);
         }

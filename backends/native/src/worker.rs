@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::{buffer, pipe};
+use crate::{buffer, lending, pipe};
 
 /// All threads; clones share them. They end with the last clone.
 #[derive(Clone)]
@@ -53,9 +53,7 @@ impl Workers {
         self.0.tracker.spawn_on(
             async move {
                 connection.await;
-                if place.leave() == 0 {
-                    release();
-                }
+                drop(place);
             },
             runtime,
         );
@@ -69,7 +67,7 @@ fn start(number: usize, stop: CancellationToken) -> io::Result<Worker> {
         runtime.block_on(async {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = buffer::release_unused() => {}
+                () = release_unused() => {}
             }
         });
     };
@@ -77,10 +75,13 @@ fn start(number: usize, stop: CancellationToken) -> io::Result<Worker> {
     Ok(Worker { runtime: handle, connections: AtomicUsize::new(0) })
 }
 
-/// A thread without connections keeps no memory and no descriptors for the next.
-fn release() {
-    buffer::release();
-    pipe::release();
+/// A thread keeps no memory and no descriptors for ever; this never ends.
+async fn release_unused() {
+    loop {
+        lending::ended().await;
+        buffer::release();
+        pipe::release();
+    }
 }
 
 /// A connection that is counted on its thread, until this is dropped.
@@ -93,14 +94,6 @@ impl Place {
     fn take(threads: Arc<Threads>, index: usize) -> Self {
         threads.workers[index].connections.fetch_add(1, Ordering::Relaxed);
         Self { threads, index }
-    }
-
-    /// Gives how many are left.
-    fn leave(self) -> usize {
-        let threads = self.threads.clone();
-        let index = self.index;
-        drop(self);
-        threads.workers[index].connections.load(Ordering::Relaxed)
     }
 }
 
