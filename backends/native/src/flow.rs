@@ -20,8 +20,9 @@ use crate::wire::Wire;
 const QUANTUM: usize = 1 << 20;
 /// A read of so much between such sockets says that a pipe is worth its calls,
 const PIPE_FROM: usize = 64 << 10;
-/// and one of less than this that it is not.
+/// and so many in a row of less than this that it is not.
 const PIPE_DOWN_TO: usize = 8 << 10;
+const LITTLE_IN_A_ROW: u32 = 8;
 
 /// What all connections of the process share.
 #[derive(Clone)]
@@ -71,9 +72,24 @@ enum Kept {
 enum Piping {
     /// Not until more is moved.
     NotYet,
-    Yes,
+    /// So many times in a row little was moved.
+    Yes { little: u32 },
     /// The kernel cannot.
     Never,
+}
+
+impl Piping {
+    const BEGUN: Self = Self::Yes { little: 0 };
+
+    /// What it is after so many bytes went through a pipe.
+    fn after(self, count: usize) -> Self {
+        match self {
+            Self::Yes { little } if count < PIPE_DOWN_TO && little + 1 == LITTLE_IN_A_ROW => Self::NotYet,
+            Self::Yes { little } if count < PIPE_DOWN_TO => Self::Yes { little: little + 1 },
+            Self::Yes { .. } => Self::BEGUN,
+            Self::NotYet | Self::Never => self,
+        }
+    }
 }
 
 /// How a sender ended.
@@ -188,7 +204,7 @@ impl Flow {
         };
         let most = grant.bytes();
         let records = from.has_records();
-        let turned = if self.piping == Piping::Yes
+        let turned = if let Piping::Yes { .. } = self.piping
             && let (Some(reader), Some(writer)) = (from.raw_reader(), to.raw_writer())
             && let Some(pipe) = Pipe::take()
         {
@@ -226,7 +242,7 @@ impl Flow {
             && from.raw_reader().is_some()
             && to.raw_writer().is_some()
         {
-            self.piping = Piping::Yes;
+            self.piping = Piping::BEGUN;
         }
         let mut written = 0;
         while written < count {
@@ -289,9 +305,7 @@ impl Flow {
                 return Ok(self.broke(error));
             }
         };
-        if self.piping == Piping::Yes && count < PIPE_DOWN_TO {
-            self.piping = Piping::NotYet;
-        }
+        self.piping = self.piping.after(count);
         let left = self.empty(&pipe, to, count)?;
         if left == 0 {
             pipe.put_back();
@@ -374,5 +388,28 @@ impl Flow {
     fn broke(&mut self, error: io::Error) -> Turned {
         self.end = Some(End::Broke(error));
         Turned::Read(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_left_for_small_messages_not_for_a_gap() {
+        let mut piping = Piping::BEGUN;
+        for _ in 0..3 {
+            for _ in 1..LITTLE_IN_A_ROW {
+                piping = piping.after(1);
+            }
+            assert!(matches!(piping, Piping::Yes { .. }));
+            piping = piping.after(PIPE_DOWN_TO);
+        }
+        for _ in 0..LITTLE_IN_A_ROW {
+            assert!(matches!(piping, Piping::Yes { .. }));
+            piping = piping.after(PIPE_DOWN_TO - 1);
+        }
+        assert!(piping == Piping::NotYet);
+        assert!(Piping::Never.after(PIPE_FROM) == Piping::Never);
     }
 }
