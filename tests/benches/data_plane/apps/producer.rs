@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +21,9 @@ use crate::failure::{Doing as _, Result};
 /// cache: what it costs to fetch bytes from memory is not asked here. And large enough
 /// for few system calls.
 static CHUNK: [u8; 128 * 1024] = [0x5a; 128 * 1024];
+/// Within the host the producer times nothing that it sends, as it would with BBR: such
+/// interrupts are counted as the time of whichever program they interrupt, mostly a proxy.
+const WITHOUT_TIMERS: &str = "reno";
 /// Connections may come all at once.
 const BACKLOG: i32 = 4096;
 /// After the time that was asked, for connections that were asked late.
@@ -55,6 +59,9 @@ pub fn run(listen: SocketAddr) -> Result<()> {
 fn listening(at: SocketAddr) -> Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP)).doing("make a socket")?;
     socket.set_reuse_address(true).and_then(|()| socket.set_nonblocking(true)).doing("set a socket up")?;
+    if at.ip().is_loopback() {
+        setsockopt(&socket, sockopt::TcpCongestion, &WITHOUT_TIMERS.into()).doing("choose a congestion control")?;
+    }
     socket.bind(&at.into()).and_then(|()| socket.listen(BACKLOG)).doing(format!("listen on {at}"))?;
     TcpListener::from_std(socket.into()).doing("listen")
 }
