@@ -36,7 +36,6 @@ impl Region {
     /// When the kernel has no memory.
     #[must_use]
     pub fn take() -> Self {
-        lending::lent();
         let spare = SPARE.with_borrow_mut(Vec::pop);
         Self(Some(spare.unwrap_or_else(|| MmapMut::map_anon(SIZE).expect("the kernel has memory"))))
     }
@@ -64,6 +63,7 @@ impl Drop for Region {
                     spare.push(memory);
                 }
             });
+            lending::came_back();
         }
     }
 }
@@ -185,7 +185,14 @@ impl From<Vec<u8>> for Buffer {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
 
     fn spare() -> usize {
         SPARE.with_borrow(Vec::len)
@@ -236,5 +243,14 @@ mod tests {
         assert_eq!(spare(), KEPT);
         release();
         assert_eq!(spare(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_back_late_is_not_kept_for_ever() {
+        let mut ended = pin!(lending::ended());
+        let lent = Region::take();
+        assert!(timeout(LONG, ended.as_mut()).await.is_err(), "it is still lent");
+        drop(lent);
+        timeout(LONG, ended).await.expect("its time is over");
     }
 }

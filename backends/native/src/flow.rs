@@ -13,16 +13,12 @@ use crate::bandwidth::{Bandwidth, Turn};
 use crate::buffer::{Buffer, Region};
 use crate::memory::{Held, MOST, Memory, Sharer};
 use crate::pipe::Pipe;
+use crate::piping::{PIPE_FROM, Piping};
 use crate::socket::Socket;
 use crate::wire::Wire;
 
 /// A fast stream gives way to the others of its thread after so many bytes.
 const QUANTUM: usize = 1 << 20;
-/// A read of so much between such sockets says that a pipe is worth its calls,
-const PIPE_FROM: usize = 64 << 10;
-/// and so many in a row of less than this that it is not.
-const PIPE_DOWN_TO: usize = 8 << 10;
-const LITTLE_IN_A_ROW: u32 = 8;
 
 /// What all connections of the process share.
 #[derive(Clone)]
@@ -66,30 +62,6 @@ enum Kept {
         count: usize,
         _held: Held,
     },
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Piping {
-    /// Not until more is moved.
-    NotYet,
-    /// So many times in a row little was moved.
-    Yes { little: u32 },
-    /// The kernel cannot.
-    Never,
-}
-
-impl Piping {
-    const BEGUN: Self = Self::Yes { little: 0 };
-
-    /// What it is after so many bytes went through a pipe.
-    fn after(self, count: usize) -> Self {
-        match self {
-            Self::Yes { little } if count < PIPE_DOWN_TO && little + 1 == LITTLE_IN_A_ROW => Self::NotYet,
-            Self::Yes { little } if count < PIPE_DOWN_TO => Self::Yes { little: little + 1 },
-            Self::Yes { .. } => Self::BEGUN,
-            Self::NotYet | Self::Never => self,
-        }
-    }
 }
 
 /// How a sender ended.
@@ -388,28 +360,5 @@ impl Flow {
     fn broke(&mut self, error: io::Error) -> Turned {
         self.end = Some(End::Broke(error));
         Turned::Read(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pipe_is_left_for_small_messages_not_for_a_gap() {
-        let mut piping = Piping::BEGUN;
-        for _ in 0..3 {
-            for _ in 1..LITTLE_IN_A_ROW {
-                piping = piping.after(1);
-            }
-            assert!(matches!(piping, Piping::Yes { .. }));
-            piping = piping.after(PIPE_DOWN_TO);
-        }
-        for _ in 0..LITTLE_IN_A_ROW {
-            assert!(matches!(piping, Piping::Yes { .. }));
-            piping = piping.after(PIPE_DOWN_TO - 1);
-        }
-        assert!(piping == Piping::NotYet);
-        assert!(Piping::Never.after(PIPE_FROM) == Piping::Never);
     }
 }

@@ -1,7 +1,7 @@
 //! When a thread gives back to the kernel what it keeps to lend: memory and pipes.
 //!
-//! That is when nobody has needed any for a while. Sooner, where connections are
-//! short, each would have to ask the kernel for new ones.
+//! That is when none has come back for a while, so nobody needs them often. Sooner,
+//! where connections are short, each would have to ask the kernel for new ones.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,27 +10,28 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// What nobody has needed for so long is given back.
+/// When none has come back for so long, all that is kept goes.
 const UNUSED: Duration = Duration::from_secs(5);
 
 thread_local! {
-    /// Whether any was needed since this was last asked,
-    static LENT: Cell<bool> = const { Cell::new(false) };
+    /// Whether any came back since this was last asked,
+    static CAME_BACK: Cell<bool> = const { Cell::new(false) };
     /// and who is told when that begins.
-    static NEEDED: Rc<Notify> = Rc::default();
+    static KEEPS: Rc<Notify> = Rc::default();
 }
 
-/// Says that the thread lends something.
-pub fn lent() {
-    if !LENT.replace(true) {
-        NEEDED.with(|needed| needed.notify_one());
+/// Says that something came back to the thread, which keeps it for the next: however
+/// long it was lent, from now on it may be unused.
+pub fn came_back() {
+    if !CAME_BACK.replace(true) {
+        KEEPS.with(|keeps| keeps.notify_one());
     }
 }
 
-/// Waits until the thread has lent something, and then nothing for a while.
+/// Waits until something has come back, and then until nothing has for a while.
 pub async fn ended() {
-    NEEDED.with(Rc::clone).notified().await;
-    while LENT.replace(false) {
+    KEEPS.with(Rc::clone).notified().await;
+    while CAME_BACK.replace(false) {
         sleep(UNUSED).await;
     }
 }
@@ -44,12 +45,12 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn ends_when_nobody_has_needed_any_for_a_while() {
+    async fn ends_when_none_has_come_back_for_a_while() {
         let mut ended = pin!(ended());
-        assert!(timeout(UNUSED * 10, ended.as_mut()).await.is_err(), "nothing was lent");
+        assert!(timeout(UNUSED * 10, ended.as_mut()).await.is_err(), "nothing came back");
         for _ in 0..10 {
-            lent();
-            assert!(timeout(UNUSED / 2, ended.as_mut()).await.is_err(), "it was lent a moment ago");
+            came_back();
+            assert!(timeout(UNUSED / 2, ended.as_mut()).await.is_err(), "it came back a moment ago");
         }
         let last = Instant::now();
         ended.await;

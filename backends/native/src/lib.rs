@@ -10,7 +10,7 @@
 //!            │
 //!         listener ── limit             who comes in
 //!            │
-//!          worker                       the threads; a connection stays on one
+//!          worker ── lending            the threads; a connection stays on one
 //!            │
 //!        connection                     one connection's life:
 //!            ├── proxy_protocol         who is really there
@@ -41,6 +41,7 @@ mod memory;
 mod negotiate;
 mod pacing;
 mod pipe;
+mod piping;
 pub mod protection;
 pub mod proxy_protocol;
 mod pump;

@@ -46,7 +46,6 @@ impl Pipe {
     /// An empty one; `None` when the kernel has none worth using.
     #[must_use]
     pub fn take() -> Option<Self> {
-        lending::lent();
         if let Some(pipe) = EMPTY.with_borrow_mut(Vec::pop) {
             return Some(pipe);
         }
@@ -65,6 +64,7 @@ impl Pipe {
                 kept.push(self);
             }
         });
+        lending::came_back();
     }
 
     fn new() -> io::Result<Self> {

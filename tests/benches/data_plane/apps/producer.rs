@@ -22,7 +22,7 @@ use crate::failure::{Doing as _, Result};
 /// for few system calls.
 static CHUNK: [u8; 128 * 1024] = [0x5a; 128 * 1024];
 /// Within the host the producer times nothing that it sends, as it would with BBR: such
-/// interrupts are counted as the time of whichever program they interrupt, mostly a proxy.
+/// interrupts are counted as the time of whichever program they interrupt, be it a proxy.
 const WITHOUT_TIMERS: &str = "reno";
 /// Connections may come all at once.
 const BACKLOG: i32 = 4096;

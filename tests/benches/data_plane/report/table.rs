@@ -12,8 +12,8 @@ Medians over all rounds, least and most in brackets. In each round every arrange
 everything, and `to direct` is against a direct connection in the same round. Producer, consumer and proxies share the \
 processors. The producer writes one buffer again and again, within the host over sockets that have no timers (reno) \
 even where BBR is the system's choice, which the proxies are left; the consumer has the kernel drop what came; bytes \
-sent and bytes come are compared each time. `CPU s/GB` is user and system time of the proxies' processes alone, workers and \
-ended children too.";
+sent and bytes come are compared each time. `CPU s/GB` is user and system time of the proxies' processes alone, \
+workers and ended children too.";
 /// And of what was asked.
 const METHODS: [(&str, &str); 6] = [
     ("idle", "Memory `each` is the growth for an open connection, in each of the programs."),
