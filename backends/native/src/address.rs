@@ -49,6 +49,19 @@ impl FromStr for Address {
     }
 }
 
+/// Where a connection comes from, in the words of the log; `None` is a unix socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source(pub(crate) Option<SocketAddr>);
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(source) => source.fmt(f),
+            None => f.write_str("unix"),
+        }
+    }
+}
+
 /// Whether both ends of a connection are on this host.
 #[must_use]
 pub(crate) fn stays_here(source: SocketAddr, destination: SocketAddr) -> bool {

@@ -11,18 +11,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::address::stays_here;
+use crate::address::{Source, stays_here};
 use crate::error::Error;
 use crate::flow::Common;
 use crate::negotiate;
 use crate::proxy_protocol::{self, Ends};
 use crate::pump::Pump;
+use crate::refusals::Refusals;
 use crate::service::Route;
 use crate::socket::Socket;
 use crate::wire::Wire;
 
 /// Serves one accepted connection until it ends, or until `cut`.
-pub async fn serve(route: &Route, socket: Socket, common: &Common, cut: CancellationToken) {
+pub async fn serve(route: &Route, socket: Socket, common: &Common, refusals: &Refusals, cut: CancellationToken) {
     let began = Instant::now();
     let name = route.listener.name.as_str();
     let target = &route.listener.target;
@@ -34,11 +35,11 @@ pub async fn serve(route: &Route, socket: Socket, common: &Common, cut: Cancella
     let (ends, source) = match admitted {
         Ok(Ok(admitted)) => admitted,
         Ok(Err(refusal)) => {
-            warn!(listener = name, source = %Source(refusal.ends.or(nearest)), reason = refusal.reason, "connection refused");
+            refusals.refused(name, source_of(refusal.ends.or(nearest)), &refusal.reason);
             return;
         }
         Err(_) => {
-            warn!(listener = name, source = %Source(nearest), reason = "no handshake in time", "connection refused");
+            refusals.refused(name, source_of(nearest), "no handshake in time");
             return;
         }
     };
@@ -46,7 +47,7 @@ pub async fn serve(route: &Route, socket: Socket, common: &Common, cut: Cancella
         connected = negotiate::connect(route, ends) => connected,
         () = cut.cancelled() => return,
     };
-    let who = Source(ends);
+    let who = source_of(ends);
     let wire = match connected {
         Ok(wire) => wire,
         Err(error) => {
@@ -95,15 +96,8 @@ async fn admit(route: &Route, socket: Socket) -> Result<(Ends, Wire), Refusal> {
     Ok((ends, wire.map_err(|error| refuse(ends, error.chain()))?))
 }
 
-struct Source(Ends);
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some((source, _)) => write!(f, "{source}"),
-            None => f.write_str("unix"),
-        }
-    }
+fn source_of(ends: Ends) -> Source {
+    Source(ends.map(|(source, _)| source))
 }
 
 struct Seconds(Duration);

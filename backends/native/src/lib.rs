@@ -13,6 +13,7 @@
 //!          worker ── lending            the threads; a connection stays on one
 //!            │
 //!        connection                     one connection's life:
+//!            ├── refusals               who is not let in
 //!            ├── proxy_protocol         who is really there
 //!            ├── negotiate ── tls       agree on the wire with each side
 //!            └── pump ── flow           carry the bytes, each way:
@@ -46,10 +47,10 @@ pub mod protection;
 pub mod proxy_protocol;
 mod pump;
 mod range;
+mod refusals;
 mod server;
 mod service;
 mod socket;
-mod strangers;
 pub mod tcp;
 mod tls;
 mod wire;

@@ -19,15 +19,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::address::Address;
+use crate::address::{Address, Source};
 use crate::connection;
 use crate::error::Error;
 use crate::flow::Common;
 use crate::limit::Limit;
 use crate::pacing::Pacing;
+use crate::refusals::Refusals;
 use crate::service::Route;
 use crate::socket::Socket;
-use crate::strangers::Strangers;
 use crate::tcp::TcpSettings;
 use crate::worker::Workers;
 
@@ -219,14 +219,14 @@ pub struct Shared {
 /// Accepts until `stop`; each connection gets the route of that moment. Who is not
 /// among its sources is reset before a byte is read.
 pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, shared: Shared, stop: CancellationToken) {
-    let mut strangers = Strangers::default();
+    let refusals = Refusals::default();
     let accepting = async {
         let mut complained: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = next(&listening, &shared.limit) => accepted,
-                () = strangers.due() => {
-                    strangers.tell(&route.borrow().listener.name);
+                () = refusals.due() => {
+                    refusals.tell();
                     continue;
                 }
             };
@@ -247,14 +247,14 @@ pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, sha
             let place = shared.limit.take().await;
             let route = route.borrow().clone();
             if is_stranger(&route, &accepted) {
-                strangers.refused(&route.listener.name, accepted.source());
+                refusals.refused(&route.listener.name, Source(accepted.source()), "not among the sources");
                 accepted.reset();
                 continue;
             }
-            let (common, cut) = (shared.common.clone(), shared.cut.clone());
+            let (common, refusals, cut) = (shared.common.clone(), refusals.clone(), shared.cut.clone());
             shared.workers.spawn(async move {
                 match accepted.into_socket(&route.tcp) {
-                    Ok(socket) => connection::serve(&route, socket, &common, cut).await,
+                    Ok(socket) => connection::serve(&route, socket, &common, &refusals, cut).await,
                     Err(error) if is_about_one_connection(&error) => {}
                     Err(error) => warn!(listener = route.listener.name, %error, "connection not served"),
                 }
@@ -266,7 +266,7 @@ pub async fn serve(listening: Listening, route: watch::Receiver<Arc<Route>>, sha
         () = stop.cancelled() => {}
         () = accepting => {}
     }
-    strangers.tell(&route.borrow().listener.name);
+    refusals.tell();
 }
 
 /// Where a header comes first, only that can tell.
