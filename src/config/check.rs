@@ -1,36 +1,23 @@
 //! From settings as they are written to a [`Config`] that cannot be wrong.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU16;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use clap::ValueEnum;
-
+use super::programs::{self, Programs};
+use super::values::{
+    at_least_a_second, at_least_one, parsed, port, port_range, protection, seconds, sources, weak_keys,
+};
 use super::{Config, Settings, TlsFiles, access, amounts, deployed};
-use crate::backend::{Catalog, Manifest};
-use crate::causes::causes;
 use crate::credentials;
-use crate::engine::{self, WeakKeys};
+use crate::engine;
 use crate::firewall::Firewall;
 use crate::policy::{Ground, SourcePolicy};
-use crate::session::{Protection, Sources, parse_network};
-use crate::supervisor::{SYSTEM_FOLDERS, Sandbox, SessionUnits, kernel_has_landlock};
+use crate::supervisor::SessionUnits;
 
 /// A unix socket's path has at most 107 bytes (`unix(7)`); a session adds this much,
 /// the control socket less.
 const LONGEST_STATE_DIR: usize = 107 - "/sessions/0123456789ab-prod/999.sock".len();
-/// Added to the time of day, what is much longer is no date any more.
-const LONGEST_WAIT: Duration = Duration::from_secs(10 * 365 * 86_400);
-const SITE_DIR: &str = "/etc/scistream";
-/// What keeps strangers, and too much, from a program that cannot.
-const GATE: &str = "native";
-const NO_LANDLOCK: &str =
-    "this kernel has no Landlock (it needs Linux 5.13, and landlock among what lsm= names at boot)";
-
 /// Pushes a fault for each thing that is wrong; without any, there is a config.
 pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<Config> {
     let mut notes = Vec::new();
@@ -61,10 +48,11 @@ pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<
     let max_waiting = at_least_one("max_waiting", settings.max_waiting.unwrap_or(200), faults);
     let state_dir = check_state_dir(settings.state_dir.clone(), faults);
     let protection = protection(settings.protection.as_deref(), faults);
-    let sandbox = check_sandbox(settings.sandbox.as_deref(), state_dir.as_deref(), &mut notes, faults);
+    let sandbox = programs::sandbox(settings.sandbox.as_deref(), state_dir.as_deref(), &mut notes, faults);
     let session_units = settings.session_units.clone().zip(state_dir.clone());
     let session_units = session_units.map(|(socket, state_dir)| SessionUnits { socket, state_dir });
-    let Programs { catalog, backend, terminator, gate } = check_backend(&settings, &backend_name, protection, faults)?;
+    let Programs { catalog, backend, terminator, gate } =
+        programs::check(&settings, &backend_name, protection, faults)?;
     let hello_timeout = seconds("hello_timeout", settings.hello_timeout.unwrap_or(180.0), faults);
     let update_timeout = seconds("update_timeout", settings.update_timeout.unwrap_or(3600.0), faults);
     let drain_grace = seconds("drain_grace", settings.drain_grace.unwrap_or(1.0), faults);
@@ -114,49 +102,6 @@ pub(super) fn check(mut settings: Settings, faults: &mut Vec<String>) -> Option<
         },
         notes,
     })
-}
-
-fn parsed<T: FromStr>(name: &str, text: Option<&str>, faults: &mut Vec<String>) -> Option<T> {
-    let text = text?;
-    let value = text.parse().ok();
-    if value.is_none() {
-        let form = if name == "listen" { "IP:PORT" } else { "an IP address" };
-        faults.push(format!("{name} must be {form}, not {text:?}"));
-    }
-    value
-}
-
-/// A bound that cannot be read is none that a gateway starts with.
-fn sources(name: &str, texts: Option<&[String]>, faults: &mut Vec<String>) -> Sources {
-    let mut one = |text: &String| {
-        parse_network(text.trim()).map_err(|e| faults.push(format!("{name}: {text:?} cannot be used: {e}"))).ok()
-    };
-    let networks = texts.unwrap_or_default().iter().filter_map(&mut one).collect();
-    if texts.is_some_and(<[String]>::is_empty) {
-        faults.push(format!("{name} names no network; leave it out where any may be"));
-    }
-    networks
-}
-
-/// Port 0 lets the system choose; the ready line tells which it is.
-fn port(name: &str, number: u32, faults: &mut Vec<String>) -> u16 {
-    u16::try_from(number).unwrap_or_else(|_| {
-        faults.push(format!("{name} must be at most 65535, not {number}"));
-        0
-    })
-}
-
-fn port_range(text: &str, faults: &mut Vec<String>) -> Option<RangeInclusive<u16>> {
-    let ends = text.split_once('-').and_then(|(a, b)| {
-        Some((a.trim().parse::<NonZeroU16>().ok()?.get(), b.trim().parse::<NonZeroU16>().ok()?.get()))
-    });
-    match ends {
-        Some((first, last)) if first <= last => Some(first..=last),
-        _ => {
-            faults.push(format!("port_range must be two ports like 5100-5200, the lower first, not {text:?}"));
-            None
-        }
-    }
 }
 
 fn check_advertised(wan: IpAddr, lan: IpAddr, advertise: Option<IpAddr>, faults: &mut Vec<String>) {
@@ -241,141 +186,10 @@ pub(super) fn default_state_dir() -> Option<PathBuf> {
         .map(|base| base.join("scistream"))
 }
 
-fn weak_keys(text: Option<&str>, faults: &mut Vec<String>) -> WeakKeys {
-    match text {
-        None | Some("accept") => WeakKeys::Accept,
-        Some("refuse") => WeakKeys::Refuse,
-        Some(other) => {
-            faults.push(format!("weak_keys must be accept or refuse, not {other:?}"));
-            WeakKeys::Refuse
-        }
-    }
-}
-
-fn protection(text: Option<&str>, faults: &mut Vec<String>) -> Protection {
-    let Some(text) = text else {
-        return Protection::default();
-    };
-    Protection::from_str(text, true).unwrap_or_else(|_| {
-        faults.push(format!("protection must be confidentiality, integrity or none, not {text:?}"));
-        Protection::default()
-    })
-}
-
-fn check_sandbox(
-    text: Option<&str>,
-    state_dir: Option<&Path>,
-    notes: &mut Vec<String>,
-    faults: &mut Vec<String>,
-) -> Sandbox {
-    let sandbox = Sandbox::from_str(text.unwrap_or(Sandbox::default().as_str()), true).unwrap_or_else(|_| {
-        faults.push(format!("sandbox must be auto, required or off, not {:?}", text.unwrap_or_default()));
-        Sandbox::default()
-    });
-    if sandbox == Sandbox::Off {
-        return sandbox;
-    }
-    // What every proxy may read holds no session's folder.
-    if let (Some(path), Some(system)) =
-        (state_dir, SYSTEM_FOLDERS.iter().find(|folder| state_dir.is_some_and(|path| path.starts_with(folder))))
-    {
-        faults.push(format!(
-            "state_dir {} lies in {system}, which all proxies may read; put it elsewhere, or say sandbox = \"off\"",
-            path.display()
-        ));
-    }
-    match (kernel_has_landlock(), sandbox) {
-        (true, _) => {}
-        (false, Sandbox::Required) => faults.push(format!("sandbox is required, and {NO_LANDLOCK}")),
-        (false, _) => notes.push(format!(
-            "warning: {NO_LANDLOCK}; proxies are not boxed in, and one that is broken into can read the keys of all sessions"
-        )),
-    }
-    sandbox
-}
-
-/// What serves sessions.
-struct Programs {
-    catalog: Catalog,
-    backend: Arc<Manifest>,
-    terminator: Arc<Manifest>,
-    gate: Arc<Manifest>,
-}
-
-fn check_backend(
-    settings: &Settings,
-    backend: &str,
-    protection: Protection,
-    faults: &mut Vec<String>,
-) -> Option<Programs> {
-    let site_dir = settings.site_dir.as_deref().unwrap_or(Path::new(SITE_DIR));
-    if settings.site_dir.is_some() && !site_dir.is_dir() {
-        faults.push(format!("site_dir {} is not a folder", site_dir.display()));
-    }
-    let catalog = match Catalog::load(Some(site_dir)) {
-        Ok(catalog) => catalog,
-        Err(e) => {
-            faults.push(format!("backends: failed to {}", causes(&e)));
-            return None;
-        }
-    };
-    let mut find = |name: &str| match catalog.get(name) {
-        Ok(manifest) => Some(manifest),
-        Err(e) => {
-            faults.push(format!("failed to {e}"));
-            None
-        }
-    };
-    let terminator = find(settings.terminator.as_deref().unwrap_or("native"));
-    let (backend, gate) = (find(backend), find(GATE));
-    let (backend, terminator, gate) = (backend?, terminator?, gate?);
-    if !terminator.speaks_psk() {
-        faults.push(format!("terminator {} has no TLS-PSK itself; choose native or stunnel", terminator.name));
-    }
-    let end = if backend.speaks_psk() { &backend } else { &terminator };
-    if end.speaks_psk() && !end.abilities.psk.contains(&protection) {
-        faults.push(format!("{} cannot do protection {protection}; choose native", end.name));
-    }
-    if !gate.abilities.source_filter {
-        faults.push(format!(
-            "the site's manifest of {GATE} must have source_filter = true: it guards programs that cannot"
-        ));
-    }
-    if !gate.abilities.bandwidth_limit {
-        faults.push(format!(
-            "the site's manifest of {GATE} must have bandwidth_limit = true: it limits programs that cannot"
-        ));
-    }
-    Some(Programs { catalog, backend, terminator, gate })
-}
-
-fn seconds(name: &str, seconds: f64, faults: &mut Vec<String>) -> Duration {
-    Duration::try_from_secs_f64(seconds).ok().filter(|length| *length <= LONGEST_WAIT).unwrap_or_else(|| {
-        let most = LONGEST_WAIT.as_secs();
-        faults.push(format!("{name} must be a number of seconds, at most {most}, which is ten years, not {seconds}"));
-        Duration::ZERO
-    })
-}
-
-/// What is measured once a second cannot be limited closer.
-fn at_least_a_second(name: &str, number: f64, faults: &mut Vec<String>) -> Duration {
-    let length = seconds(name, number, faults);
-    if length < Duration::from_secs(1) {
-        faults.push(format!("{name} must be at least a second, not {number}"));
-    }
-    length
-}
-
-fn at_least_one<T: Default + PartialEq>(name: &str, number: T, faults: &mut Vec<String>) -> T {
-    if number == T::default() {
-        faults.push(format!("{name} must be at least 1"));
-    }
-    number
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Protection;
 
     /// Settings that are right but for what the test changes.
     fn settings(change: impl FnOnce(&mut Settings)) -> Settings {

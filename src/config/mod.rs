@@ -8,8 +8,10 @@ mod access;
 mod amounts;
 mod check;
 mod deployed;
+mod programs;
 mod reload;
 mod settings;
+mod values;
 pub(crate) use settings::boolean;
 
 use std::collections::BTreeMap;
