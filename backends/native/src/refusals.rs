@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::address::Source;
 
-/// In so long,
+/// So many lines may follow each other at once,
+const AT_ONCE: u32 = 20;
+/// and one more in so long.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// so many have a line of their own.
-const SINGLY: u64 = 20;
 
 /// What a listener has to tell; clones share it. What is untold at the end of the last
 /// of them is told then.
@@ -29,16 +29,11 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    interval: Option<Interval>,
+    /// When all lines that there were will have had an interval each.
+    worked_off: Option<Instant>,
     /// The last of those that no line has told of yet, and how many there are.
     last: Option<Refused>,
     untold: u64,
-}
-
-#[derive(Debug)]
-struct Interval {
-    ends: Instant,
-    told: u64,
 }
 
 #[derive(Debug)]
@@ -49,10 +44,11 @@ struct Refused {
 }
 
 impl Refusals {
-    /// Counts one that was refused, and tells of it if it is among the first.
+    /// Counts one that was refused, and tells of it if there is a line for it.
     pub fn refused(&self, listener: &str, source: Source, reason: &str) {
         let mut state = self.0.state();
-        if state.may_have_a_line() {
+        if state.untold == 0 && state.until_a_line().is_zero() {
+            state.take_a_line();
             warn!(listener, %source, reason, "connection refused");
             return;
         }
@@ -64,9 +60,12 @@ impl Refusals {
     /// Ready when those that have no line of their own may be told of.
     pub async fn due(&self) {
         loop {
-            let ends = self.0.state().told_after();
-            match ends {
-                Some(ends) => return sleep_until(ends).await,
+            let wait = {
+                let state = self.0.state();
+                (state.untold > 0).then(|| state.until_a_line())
+            };
+            match wait {
+                Some(wait) => return sleep(wait).await,
                 None => self.0.untold.notified().await,
             }
         }
@@ -85,24 +84,21 @@ impl Shared {
 }
 
 impl State {
-    fn may_have_a_line(&mut self) -> bool {
-        let now = Instant::now();
-        let interval = match &mut self.interval {
-            Some(interval) if now < interval.ends || self.untold > 0 => interval,
-            ended => ended.insert(Interval { ends: now + INTERVAL, told: 0 }),
-        };
-        let may = interval.told < SINGLY;
-        interval.told += u64::from(may);
-        may
+    /// How long until there may be another line.
+    fn until_a_line(&self) -> Duration {
+        let behind = self.worked_off.map_or(Duration::ZERO, |then| then.saturating_duration_since(Instant::now()));
+        behind.saturating_sub(INTERVAL * (AT_ONCE - 1))
     }
 
-    fn told_after(&self) -> Option<Instant> {
-        self.interval.as_ref().filter(|_| self.untold > 0).map(|interval| interval.ends)
+    fn take_a_line(&mut self) {
+        let now = Instant::now();
+        self.worked_off = Some(self.worked_off.map_or(now, |then| then.max(now)) + INTERVAL);
     }
 
     fn tell(&mut self) {
         let connections = std::mem::take(&mut self.untold);
         if let Some(Refused { listener, source, reason }) = self.last.take() {
+            self.take_a_line();
             warn!(listener, connections, last_source = %source, last_reason = reason, "more connections refused");
         }
     }
@@ -132,22 +128,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_are_told_of_at_once_and_the_others_together() {
-        let (refusals, began) = (Refusals::default(), Instant::now());
-        knock(&refusals, SINGLY);
+        let (refusals, at_once) = (Refusals::default(), u64::from(AT_ONCE));
+        knock(&refusals, at_once);
         assert_eq!(untold(&refusals), 0, "one of the first was not told of");
-        assert!(timeout(INTERVAL * 10, refusals.due()).await.is_err(), "there is nothing to tell");
-        assert_eq!(began.elapsed(), INTERVAL * 10);
+        assert!(timeout(INTERVAL * (AT_ONCE + 1), refusals.due()).await.is_err(), "there is nothing to tell");
 
         let began = Instant::now();
-        knock(&refusals, SINGLY + 1000);
+        knock(&refusals, at_once + 1000);
         assert_eq!(untold(&refusals), 1000, "a flood is told of line by line");
+        for lines in 1..=AT_ONCE {
+            refusals.due().await;
+            assert_eq!(began.elapsed(), INTERVAL * lines, "a flood that goes on has more than a line an interval");
+            refusals.tell();
+            knock(&refusals, 1000);
+            assert_eq!(untold(&refusals), 1000);
+        }
         refusals.due().await;
-        assert_eq!(began.elapsed(), INTERVAL);
         knock(&refusals, 1);
-        assert_eq!(untold(&refusals), 1001, "it is not the first before the others are told of");
-        refusals.tell();
-        knock(&refusals, 1);
-        assert_eq!(untold(&refusals), 0, "a new interval has begun");
+        assert_eq!(untold(&refusals), 1001, "one is told of before those that came before it");
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,7 +153,7 @@ mod tests {
         let refusals = Refusals::default();
         let (due, ()) = tokio::join!(timeout(INTERVAL * 2, refusals.due()), async {
             tokio::task::yield_now().await;
-            knock(&refusals, SINGLY + 1);
+            knock(&refusals, u64::from(AT_ONCE) + 1);
         });
         due.expect("there is something to tell");
     }

@@ -63,7 +63,7 @@ pub enum ProxyVersion {
     V2,
 }
 
-/// The table of the configuration file.
+/// A table of the configuration file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawListener {
@@ -88,7 +88,7 @@ impl RawListener {
     }
 }
 
-/// What the tables say, or every fault of theirs.
+/// What the tables say; pushes a fault for each thing that is wrong.
 pub(super) fn check_all(raw: &[RawListener], faults: &mut Vec<String>) -> Vec<Listener> {
     if raw.is_empty() {
         faults.push("listener: at least one is needed".to_owned());
@@ -146,8 +146,8 @@ fn check_sources(sources: Option<&[String]>, faults: &mut Vec<String>) -> Option
     }
     let parse = |text: &String| match text.parse::<IpNet>() {
         Ok(network) => Some(network),
-        Err(_) => match text.parse() {
-            Ok(address) => Some(IpNet::from(IpAddr::to_owned(&address))),
+        Err(_) => match text.parse::<IpAddr>() {
+            Ok(address) => Some(address.into()),
             Err(_) => {
                 faults.push(format!("sources: expected a network such as 198.51.100.0/24, found {text:?}"));
                 None

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use openssl::ssl::SslVersion;
@@ -166,6 +167,7 @@ fn who_knocks_without_end_does_not_fill_the_log() {
         listener(closed, application.address, "sources = [\"192.0.2.0/24\"]"),
         listener(keyless, application.address, "accept_wire = \"psk\""),
     ]));
+    let began = Instant::now();
     for _ in 0..KNOCKS {
         assert_eq!(refusal(closed), ErrorKind::ConnectionReset);
         let mut stream = connect(keyless);
@@ -186,8 +188,8 @@ fn who_knocks_without_end_does_not_fill_the_log() {
             lines.iter().map(count).sum::<usize>() == KNOCKS
         });
         println!("{KNOCKS} connections refused, told of in {} lines", lines.len());
-        // Twenty and a sum for each ten seconds that the knocking may have taken.
-        assert!(lines.len() < KNOCKS / 5, "{lines:#?}");
+        // Twenty at once, one more in ten seconds, and the sum at the end.
+        assert!(lines.len() as u64 <= 21 + began.elapsed().as_secs() / 10, "{lines:#?}");
     }
     assert_eq!(application.connections(), 0);
 }
